@@ -1,0 +1,3 @@
+//! Run pipelines of containers, one step at a time, from one file.
+
+fn main() {}

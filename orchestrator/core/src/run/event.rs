@@ -1,0 +1,218 @@
+//! What a driver tells the run state, and what the run state asks of it.
+
+use crate::digest::Digest;
+use crate::ids::{AttemptId, Nonce, StepPath};
+use crate::outcome::{Artifact, Checkpoint, Claim, Decision, EndRecord, LogRecord, Outcome, ReuseSource, RunEnd};
+use crate::ticket::Ticket;
+use crate::timestamp::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A record stands in the log: ours, or another process's (a request to
+    /// cancel, a takeover with a newer epoch).
+    Appended(LogRecord),
+    /// An executor's news of an attempt.
+    Attempt {
+        /// Which.
+        id: AttemptId,
+        /// What.
+        news: AttemptNews,
+    },
+    /// A step's commit record exists, whoever created it.
+    Committed(Arc<Outcome>),
+    /// The answer to [`Effect::LookUpReuse`].
+    Reuse {
+        /// Which step asked.
+        step: StepPath,
+        /// Hit or miss.
+        answer: ReuseAnswer,
+    },
+    /// Someone on this side asks to cancel (Ctrl-C).
+    CancelAsked {
+        /// Who, for people.
+        by: String,
+    },
+    /// The run's end stands in the store.
+    Ended(RunEnd),
+    /// A deadline that [`super::RunState::next_deadline`] named has come.
+    Tick,
+}
+
+/// An executor's or a launcher's news of one attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "news", rename_all = "snake_case")]
+pub enum AttemptNews {
+    /// It waits for room.
+    Waiting {
+        /// For what, for people.
+        why: String,
+    },
+    /// Its launcher holds the claim.
+    Claimed {
+        /// The claim's nonce.
+        nonce: Nonce,
+        /// Where.
+        node: String,
+    },
+    /// It came into another phase.
+    Phase {
+        /// Which.
+        phase: Phase,
+    },
+    /// Its launcher committed the step's outcome, or read that another stands.
+    Committed {
+        /// What stands.
+        outcome: Arc<Outcome>,
+    },
+    /// It ended and left its end record in the store.
+    Ended {
+        /// The record.
+        end: EndRecord,
+    },
+    /// Its launcher found the claim taken and ended without running anything.
+    ClaimLost,
+    /// Its launcher is gone and left neither outcome nor end.
+    Gone {
+        /// Whether it had claimed.
+        claim: Option<Claim>,
+        /// What the executor knows: memory ran out, a signal.
+        end: Option<EndRecord>,
+        /// The newest checkpoint in the store.
+        checkpoint: Option<Checkpoint>,
+    },
+    /// The executor will never start it: no such program or image, too large.
+    Refused {
+        /// Why, for people.
+        message: String,
+    },
+    /// The executor cannot start it at this moment.
+    Unavailable {
+        /// Why, for people.
+        message: String,
+    },
+}
+
+/// Where an attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Inputs are fetched.
+    Fetching,
+    /// The command runs.
+    Running,
+    /// Outputs are published.
+    Publishing,
+}
+
+/// Whether a finished step stands for another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum ReuseAnswer {
+    /// Its outputs are there and verified; the reference is written.
+    Hit {
+        /// Whose.
+        source: ReuseSource,
+        /// Its outputs.
+        outputs: BTreeMap<String, Artifact>,
+    },
+    /// Nothing to take, and why.
+    Miss {
+        /// Why.
+        miss: ReuseMiss,
+    },
+}
+
+/// Why a step ran though it may be reused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum ReuseMiss {
+    /// `force_rerun`.
+    Forced,
+    /// `is_deterministic: false`.
+    NotDeterministic,
+    /// No step of this name finished before in this store.
+    FirstTime,
+    /// The key differs from that of the last finished one; these parts of it do.
+    Changed {
+        /// The run compared with.
+        run: String,
+        /// Parts of the key, by name: what was and what is.
+        parts: BTreeMap<String, (serde_json::Value, serde_json::Value)>,
+    },
+    /// The outputs of the step found are gone or damaged.
+    OutputsGone {
+        /// Whose.
+        source: ReuseSource,
+        /// What was seen.
+        detail: String,
+    },
+    /// The run of the step found is being deleted.
+    BeingDeleted {
+        /// Whose.
+        source: ReuseSource,
+    },
+    /// Older than `cache.max_age`.
+    TooOld {
+        /// Whose.
+        source: ReuseSource,
+    },
+}
+
+/// What the driver is to do. Each is safe to do twice.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Append to the log. The driver answers with [`Event::Appended`] for what
+    /// stands at that number, and appends again at the next where another's does.
+    Append(Decision),
+    /// Ask the reuse index; where it hits, write the reference and verify first.
+    LookUpReuse {
+        /// For this step.
+        step: StepPath,
+        /// Its key.
+        key: Digest,
+        /// The parts that the key was computed from, to explain a miss.
+        parts: serde_json::Value,
+        /// Older outcomes are a miss.
+        max_age_ms: Option<u64>,
+    },
+    /// Write the ticket and start it.
+    Start(Box<Ticket>),
+    /// Stop an attempt; repeated until its end is seen.
+    Stop {
+        /// Which.
+        attempt: AttemptId,
+        /// Time between SIGTERM and SIGKILL.
+        grace_ms: u64,
+    },
+    /// Write the end of an attempt whose launcher could not.
+    WriteEnd(Box<EndRecord>),
+    /// Create the commit record; answered with [`Event::Committed`] for what stands.
+    Commit(Arc<Outcome>),
+    /// Create the run's end; answered with [`Event::Ended`].
+    EndRun(RunEnd),
+}
+
+/// What the store and the executor hold of a run, for recovery.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recovered {
+    /// The log, in order.
+    pub log: Vec<LogRecord>,
+    /// Commit records, by step.
+    pub outcomes: BTreeMap<StepPath, Arc<Outcome>>,
+    /// Ends of attempts.
+    pub ends: Vec<EndRecord>,
+    /// Claims of attempts.
+    pub claims: Vec<Claim>,
+    /// Attempts that the executor says are live.
+    pub live: Vec<AttemptId>,
+    /// Newest checkpoint of each attempt that claimed and left no end.
+    pub checkpoints: BTreeMap<(StepPath, u32), Checkpoint>,
+    /// The run's end.
+    pub ended: Option<RunEnd>,
+    /// When the run was created.
+    pub created: Timestamp,
+}

@@ -1,0 +1,1 @@
+//! The layout of runs in object storage, transfers, outcomes, reuse index, registry.
