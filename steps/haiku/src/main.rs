@@ -1,0 +1,3 @@
+//! Writes a haiku with an LSTM language model.
+
+fn main() {}
