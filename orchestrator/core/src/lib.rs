@@ -5,6 +5,7 @@
 
 pub mod digest;
 pub mod ids;
+pub mod key;
 pub mod outcome;
 pub mod plan;
 pub mod resources;
