@@ -1,10 +1,14 @@
 //! A gallery in a folder, through the program.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 mod support;
 
 use std::fs;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use auria_post::entry::Entry;
+use auria_post::gallery::LOCK_FILE;
 use support::{all_at_once, post, shown, work};
 
 fn entry(path: &std::path::Path) -> Entry {
@@ -62,7 +66,7 @@ fn the_same_work_twice_is_one_entry_with_its_first_time() {
     let first = entry(&work.join("out/entry.json"));
     let page = fs::read(gallery.join("index.html")).unwrap();
 
-    std::thread::sleep(std::time::Duration::from_millis(5));
+    sleep(Duration::from_millis(5));
     all_at_once(vec![post(&work, gallery_text, &[])]);
     assert_eq!(entry(&work.join("out/entry.json")), first);
     assert_eq!(fs::read_dir(gallery.join("entries")).unwrap().count(), 1);
@@ -87,13 +91,44 @@ fn twelve_processes_at_once_lose_no_entry() {
 }
 
 #[test]
+fn the_page_waits_for_the_lock_of_another_writer() {
+    let root = tempfile::tempdir().unwrap();
+    let work = work(root.path(), 7);
+    let gallery = root.path().join("gallery");
+    fs::create_dir_all(&gallery).unwrap();
+    let lock = fs::File::create(gallery.join(LOCK_FILE)).unwrap();
+    lock.lock().unwrap();
+    let child = post(&work, gallery.to_str().unwrap(), &[]).spawn().unwrap();
+    let posted = || {
+        let mut folders = fs::read_dir(gallery.join("entries")).ok()?;
+        let entry = folders.next()?.ok()?.path().join("entry.json");
+        entry.exists().then_some(())
+    };
+    let begun = Instant::now();
+    while posted().is_none() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "nothing is posted"
+        );
+        sleep(Duration::from_millis(5));
+    }
+    // The entry needs no lock; the page does.
+    sleep(Duration::from_millis(300));
+    assert!(!gallery.join("index.html").exists());
+    lock.unlock().unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    let page = fs::read_to_string(gallery.join("index.html")).unwrap();
+    assert_eq!(shown(&page), 1);
+}
+
+#[test]
 fn newest_first_and_an_entry_without_its_record_is_not_shown() {
     let root = tempfile::tempdir().unwrap();
     let gallery = root.path().join("gallery");
     let gallery_text = gallery.to_str().unwrap();
     for number in [5, 3] {
         all_at_once(vec![post(&work(root.path(), number), gallery_text, &[])]);
-        std::thread::sleep(std::time::Duration::from_millis(5));
+        sleep(Duration::from_millis(5));
     }
     // What a post that died after its pictures leaves.
     let half = gallery.join("entries").join("0".repeat(64));

@@ -1,4 +1,5 @@
 //! A gallery in S3, spoken by a real SeaweedFS that this test starts and ends.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
 
 mod support;
 
