@@ -41,7 +41,10 @@ impl Status {
     /// Whether nothing changes any more.
     #[must_use]
     pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Canceled | Self::Reused | Self::Skipped)
+        matches!(
+            self,
+            Self::Completed | Self::Failed | Self::Canceled | Self::Reused | Self::Skipped
+        )
     }
     /// Whether a step's outputs are there.
     #[must_use]
@@ -154,7 +157,12 @@ impl Manifest {
         for entry in entries {
             field(entry.path.as_bytes());
             match &entry.kind {
-                EntryKind::File { mode, size, digest, stored_as: _ } => {
+                EntryKind::File {
+                    mode,
+                    size,
+                    digest,
+                    stored_as: _,
+                } => {
                     field(b"file");
                     field(&mode.to_le_bytes());
                     field(&size.to_le_bytes());
@@ -227,6 +235,10 @@ pub struct EndRecord {
     pub timings: Timings,
     /// The newest checkpoint that it published.
     pub checkpoint: Option<Checkpoint>,
+    /// The outcome of an attempt that published everything and could not commit:
+    /// the driver commits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<Box<Outcome>>,
     /// Where it ran.
     pub node: Option<String>,
     /// When it claimed.
@@ -363,4 +375,8 @@ pub struct RunEnd {
     pub ended: Timestamp,
     /// Steps by status.
     pub counts: BTreeMap<Status, u64>,
+    /// What went wrong outside of any step: an output that could not be
+    /// registered or exported.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }

@@ -18,6 +18,9 @@ pub struct Ticket {
     pub version: u32,
     /// The attempt.
     pub attempt: AttemptId,
+    /// Attempts of this step that claimed before it: an outcome counts them.
+    #[serde(default)]
+    pub claims_before: u32,
     /// The pipeline's name.
     pub pipeline: String,
     /// The experiment.

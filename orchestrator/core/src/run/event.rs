@@ -1,8 +1,35 @@
 //! What a driver tells the run state, and what the run state asks of it.
+//!
+//! The contract, in short. Every effect is safe to do twice. Effects may be
+//! carried out at the same time, except that a [`Effect::Start`] and the
+//! [`Effect::Stop`]s of one attempt keep their order; all else is chained by
+//! answers:
+//!
+//! | effect | answered by |
+//! |---|---|
+//! | `Append` | [`Event::Appended`] with our record, after those that came before it |
+//! | `LookUpReuse` | [`Event::Reuse`] |
+//! | `Start` | news of the attempt, at last one of `Committed`, `Ended`, `ClaimLost`, `Gone`, `Refused`, `Unavailable` |
+//! | `Stop` | the same; `Gone` where the executor knows no such attempt |
+//! | `Inspect` | `Committed` where an outcome stands, and one of `Claimed`, `Ended`, `Gone` |
+//! | `WriteEnd` | `Ended`, with the record that stands |
+//! | `Commit` | [`Event::Committed`], with the outcome that stands |
+//! | `Register`, `Export` | [`Event::Registered`], [`Event::Exported`] |
+//! | `EndRun` | [`Event::Ended`], with the end that stands |
+//!
+//! Events may come late, twice and out of order, also after the end. One thing
+//! is asked: news that frees a number which nobody claimed (`Gone` without a
+//! claim, `Refused`, `Unavailable`) is about the last start of that attempt, and
+//! is not repeated after a later one. An effect that cannot be done because a
+//! store is out of reach is the driver's to repeat, or to end with; it is never
+//! an event.
 
 use crate::digest::Digest;
 use crate::ids::{AttemptId, Nonce, StepPath};
-use crate::outcome::{Artifact, Checkpoint, Claim, Decision, EndRecord, LogRecord, Outcome, ReuseSource, RunEnd};
+use crate::outcome::{
+    Artifact, Checkpoint, Claim, Decision, EndRecord, LogRecord, Outcome, ReuseSource, RunEnd,
+};
+use crate::plan::AssetName;
 use crate::ticket::Ticket;
 use crate::timestamp::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -35,6 +62,30 @@ pub enum Event {
     CancelAsked {
         /// Who, for people.
         by: String,
+    },
+    /// Someone on this side will not wait any longer (a second Ctrl-C): every
+    /// attempt is stopped without a grace. It cancels too, where nobody has.
+    KillAsked {
+        /// Who, for people.
+        by: String,
+    },
+    /// The answer to [`Effect::Register`].
+    Registered {
+        /// The step.
+        step: StepPath,
+        /// Its output.
+        output: String,
+        /// The version that stands, or why the registry refuses.
+        result: Result<String, String>,
+    },
+    /// The answer to [`Effect::Export`].
+    Exported {
+        /// The step.
+        step: StepPath,
+        /// Its output.
+        output: String,
+        /// Why it cannot be copied there.
+        result: Result<(), String>,
     },
     /// The run's end stands in the store.
     Ended(RunEnd),
@@ -97,7 +148,7 @@ pub enum AttemptNews {
 }
 
 /// Where an attempt is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Inputs are fetched.
@@ -188,15 +239,45 @@ pub enum Effect {
         /// Time between SIGTERM and SIGKILL.
         grace_ms: u64,
     },
-    /// Write the end of an attempt whose launcher could not.
+    /// Read what the store and the executor hold of an attempt whose claim
+    /// someone else holds, and tell it as news of that attempt.
+    Inspect(AttemptId),
+    /// Create the end of an attempt whose launcher could not; answered with
+    /// [`AttemptNews::Ended`] and the record that stands.
     WriteEnd(Box<EndRecord>),
     /// Create the commit record; answered with [`Event::Committed`] for what stands.
     Commit(Arc<Outcome>),
+    /// Register an output as an asset, once for this run, step and output.
+    Register {
+        /// The step.
+        step: StepPath,
+        /// Its output.
+        output: String,
+        /// As what.
+        asset: AssetName,
+        /// What.
+        artifact: Artifact,
+    },
+    /// Copy an output to the place that the user named, once for this run, step
+    /// and output.
+    Export {
+        /// The step.
+        step: StepPath,
+        /// Its output.
+        output: String,
+        /// Where to.
+        uri: String,
+        /// What.
+        artifact: Artifact,
+    },
     /// Create the run's end; answered with [`Event::Ended`].
     EndRun(RunEnd),
 }
 
-/// What the store and the executor hold of a run, for recovery.
+/// What the store and the executor hold of a run, for recovery. The driver
+/// appends its takeover first, then opens the executor's watch, then lists what
+/// is live, and reads the store last: what was not live has written all that it
+/// ever will.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recovered {
     /// The log, in order.
