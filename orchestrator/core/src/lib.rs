@@ -3,7 +3,9 @@
 //! are. Everything here is a pure function of its arguments: no I/O, no clock, no
 //! randomness, no async. Every other crate of the orchestrator stands on this one.
 
+pub mod diagnostic;
 pub mod digest;
+pub mod document;
 pub mod ids;
 pub mod key;
 pub mod outcome;
