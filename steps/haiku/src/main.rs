@@ -1,3 +1,7 @@
-//! Writes a haiku with an LSTM language model.
+//! The program `auria-haiku`. All it does is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    auria_haiku::cli::main()
+}

@@ -1,0 +1,116 @@
+//! The command line: arguments, help, and what is printed. Decides nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use auria_steps_common::checkpoint::CheckpointArgs;
+use auria_steps_common::cli::{Output, finish, print};
+use auria_steps_common::device::ComputeArgs;
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::config::{Budget, Optimiser};
+use crate::prepare;
+
+const EXAMPLES: &str = "\
+Examples:
+  One poem, with the weights that ship:
+    auria-haiku write --weights steps/haiku/weights --seed 7 --mood joy --out poem
+
+  Weights of your own, from a folder of poems:
+    auria-haiku prepare  --corpus steps/haiku/corpus --out data
+    auria-haiku train    --data data --budget smoke --seed 1 --out candidate
+    auria-haiku evaluate --weights candidate --data data --out measures.json
+    auria-haiku gate     --candidate candidate --data data --out weights
+
+Exit codes: 0 done, 1 failed (a gate that no weights pass is a failure), 2 used wrongly.";
+
+/// Write haiku with an LSTM language model: prepare poems, train, measure, write
+#[derive(Debug, Parser)]
+#[command(name = "auria-haiku", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    compute: ComputeArgs,
+    /// Print the result as text or as JSON
+    #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "text|json")]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Clean poems, drop doubles, and hold some out: the data for training
+    ///
+    /// Reads .csv (line1,line2,line3 or text), .jsonl and .txt (poems parted by blank
+    /// lines, or one a line with " / " between lines). A corpus.json in the folder may say
+    /// what the corpus is, its licence, and which files are verse to train on before.
+    Prepare {
+        /// Folder of poems; may be given more than once
+        #[arg(long, required = true, value_name = "DIR")]
+        corpus: Vec<PathBuf>,
+        /// File of verse to train on before, a stanza or sentence a line
+        #[arg(long, value_name = "FILE")]
+        verse: Vec<PathBuf>,
+        /// Folder to write: train, valid, held_out, verse, report.json
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Train an AWD-LSTM on prepared data; resumes from --checkpoints
+    Train {
+        /// Folder that `prepare` wrote
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// How much it may cost: smoke (seconds), small (minutes), full (about an hour)
+        #[arg(long, value_enum, default_value = "small", hide_possible_values = true)]
+        budget: Budget,
+        /// The seed: one seed and one machine give one set of weights
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Folder to write: model.safetensors, config.json, vocab.txt, card.json, card.md
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Stop after so many minutes, finished or not
+        #[arg(long, value_name = "MINUTES")]
+        minutes: Option<f64>,
+        /// Another optimiser than the budget's: adam, or nt-asgd as published
+        #[arg(long, value_enum, hide_possible_values = true)]
+        optimiser: Option<Optimiser>,
+        /// Other steps than the budget's
+        #[arg(long, value_name = "N")]
+        steps: Option<u64>,
+        #[command(flatten)]
+        checkpoints: CheckpointArgs,
+    },
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    finish(run(Cli::parse()))
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
+    let device = cli.compute.apply()?;
+    match cli.command {
+        Command::Prepare { corpus, verse, out } => {
+            let report = prepare::prepare(&corpus, &verse, &out)?;
+            print(cli.output, &report, || report.text());
+        }
+        Command::Train { data, budget, seed, out, minutes, optimiser, steps, checkpoints } => {
+            let card = commands::train(&commands::Train {
+                data,
+                budget,
+                seed,
+                out,
+                time: minutes.map(|m| Duration::from_secs_f64(m.max(0.0) * 60.0)),
+                optimiser,
+                steps,
+                checkpoints,
+                device,
+            })?;
+            print(cli.output, &card, || card.markdown());
+        }
+    }
+    Ok(())
+}

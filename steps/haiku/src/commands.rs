@@ -1,0 +1,175 @@
+//! What the commands do, from files to files. Called by the command line and by tests.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use auria_steps_common::card::{self, Card, Measure};
+use auria_steps_common::checkpoint::{CheckpointArgs, Checkpoints};
+use auria_steps_common::gate::Better;
+use auria_steps_common::metrics::Metrics;
+use auria_steps_common::{Error, weights};
+use tch::Device;
+
+use crate::artifact::{Artifact, WEIGHTS};
+use crate::config::{Budget, Config, Optimiser};
+use crate::data::Data;
+use crate::train::{self, Limits, Summary, Trainer};
+
+/// The arguments of a training.
+#[derive(Debug, Clone)]
+pub struct Train {
+    /// Prepared data.
+    pub data: PathBuf,
+    /// How much it may cost.
+    pub budget: Budget,
+    /// The seed.
+    pub seed: u64,
+    /// Where the weights go.
+    pub out: PathBuf,
+    /// The most time.
+    pub time: Option<Duration>,
+    /// Another optimiser than the budget's.
+    pub optimiser: Option<Optimiser>,
+    /// Other steps than the budget's.
+    pub steps: Option<u64>,
+    /// Where checkpoints are.
+    pub checkpoints: CheckpointArgs,
+    /// Where to compute.
+    pub device: Device,
+}
+
+impl Train {
+    /// The settings of the budget with what was asked for instead.
+    fn config(&self) -> Config {
+        let mut config = self.budget.config();
+        let training = &mut config.training;
+        if let Some(steps) = self.steps {
+            training.pretrain_steps = training.pretrain_steps * steps / training.steps.max(1);
+            training.steps = steps;
+        }
+        if let Some(optimiser) = self.optimiser {
+            training.optimiser = optimiser;
+            if optimiser == Optimiser::NtAsgd {
+                // As published for Penn Treebank.
+                (training.lr, training.tune_lr, training.clip) = (30.0, 30.0, 0.25);
+                training.weight_decay = 1.2e-6;
+            }
+        }
+        config
+    }
+}
+
+/// Trains, and writes a folder of weights with its card.
+pub fn train(args: &Train) -> Result<Card, Error> {
+    let data = Data::read(&args.data)?;
+    let (vocab, config) = train::vocabulary(&data, &args.config());
+    let encode = |records| train::encode(records, &vocab);
+    let (poems, verse, valid) = (encode(&data.train), encode(&data.verse), encode(&data.valid));
+    let mut checkpoints = Checkpoints::open(&args.checkpoints)?;
+    let mut metrics = Metrics::from_env()?;
+    let digest = &data.report.corpus_digest;
+    let mut trainer =
+        Trainer::new(&config, &poems, &verse, &valid, (args.seed, args.device), digest);
+    if let Some(dir) = &args.checkpoints.checkpoints
+        && let Some(step) = trainer.resume(&checkpoints, (&poems, &verse), dir)?
+    {
+        eprintln!("resumed at step {step} of {}", config.training.steps);
+    }
+    let limits = Limits { time: args.time, stop_at: None };
+    let Some(summary) = trainer.run(&mut checkpoints, &mut metrics, limits)? else {
+        return Err(Error::content(&args.out, "the training stopped before its end"));
+    };
+    let model = trainer.into_model();
+    let parameters = weights::count(&model.tensors());
+    Artifact { model, config: config.clone(), vocab }.write(&args.out)?;
+    let bytes = std::fs::metadata(args.out.join(WEIGHTS)).map_err(Error::read(&args.out))?.len();
+    let card = card_of(args, &data, &config, &summary, card::Size { parameters, bytes });
+    card.write(&args.out)?;
+    Ok(card)
+}
+
+fn card_of(
+    args: &Train,
+    data: &Data,
+    config: &Config,
+    summary: &Summary,
+    size: card::Size,
+) -> Card {
+    let model = &config.model;
+    let report = &data.report;
+    let device = match args.device {
+        Device::Cpu => format!("cpu, {} threads", tch::get_num_threads()),
+        _ => "one GPU (CUDA)".to_owned(),
+    };
+    let averaged = match summary.averaged_from {
+        Some(step) => format!("; weights averaged from step {step}"),
+        None => String::new(),
+    };
+    Card {
+        name: "Auria's haiku model".into(),
+        summary: "A word-level language model of haiku in English, from which `auria-haiku \
+                  write` samples poems in 5-7-5."
+            .into(),
+        architecture: format!(
+            "AWD-LSTM (Merity, Keskar and Socher 2018): {} layers, embedding {}, hidden {}, \
+             vocabulary {}, tied weights, weight drop {}, locked dropout {}/{}/{}, embedding \
+             dropout {}, AR {} and TAR {}; {}{averaged}",
+            model.layers,
+            model.embedding,
+            model.hidden,
+            model.vocab,
+            model.weight_drop,
+            model.dropout_input,
+            model.dropout_hidden,
+            model.dropout_output,
+            model.dropout_embedding,
+            model.alpha,
+            model.beta,
+            match config.training.optimiser {
+                Optimiser::Adam => "Adam with a cosine schedule",
+                Optimiser::NtAsgd => "NT-ASGD",
+            },
+        ),
+        size,
+        data: card::Data {
+            description: report.description.clone(),
+            licence: report.licence.clone(),
+            corpus_digest: report.corpus_digest.clone(),
+            train_items: report.train + report.verse,
+            held_out_items: report.held_out,
+        },
+        training: card::Training {
+            command: format!(
+                "auria-haiku train --budget {} --seed {}",
+                args.budget.name(),
+                args.seed
+            ),
+            budget: args.budget.name().into(),
+            seed: args.seed,
+            steps: summary.steps,
+            minutes: summary.minutes,
+            device,
+        },
+        measures: vec![
+            Measure::new(
+                "validation loss",
+                summary.valid,
+                "nats per token",
+                Some(Better::Lower),
+                "poems that training looked at to choose when to average; unknown words are spelled",
+            ),
+            Measure::new(
+                "training speed",
+                summary.tokens_per_second.round(),
+                "tokens/s",
+                Some(Better::Higher),
+                "forward, backward and update, all attempts together, the machine shared",
+            ),
+        ],
+        limits: vec![
+            "English only; it says what its corpus says, in the corpus's old-fashioned words.".into(),
+            "It knows nothing of the world; a poem's truth is an accident.".into(),
+        ],
+        licence: "Apache-2.0".into(),
+    }
+}
