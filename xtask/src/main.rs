@@ -1,0 +1,112 @@
+//! The project's own tasks: `cargo xtask demo | test | bench | libtorch | schema | weed`.
+//!
+//! A blocking program that calls other programs and says what it does. It is no part of the
+//! product: nothing here is linked into a binary that users run.
+
+mod bench;
+mod demo;
+mod libtorch;
+mod lock;
+mod processes;
+mod purity;
+mod report;
+mod schema;
+mod shell;
+mod test;
+mod tools;
+mod wheel;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own tasks
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "\
+Examples:
+  cargo xtask demo                 install what is needed, build, and run the artist's pipeline
+  cargo xtask test                 everything that must hold, with counts and minutes
+  cargo xtask test lints purity    only these parts
+  cargo xtask libtorch             only put libtorch under target/, so that plain cargo builds the steps
+
+Everything that is installed goes under target/; nothing else on the machine is changed."
+)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the artist's pipeline: a haiku, its painting, and the painting coloured in a mood
+    #[command(after_help = "\
+Examples:
+  cargo xtask demo
+  cargo xtask demo --seed 12 --mood sadness --topic rain
+
+A second demo with the same inputs reuses what is there, and says so. The runs are kept in .auria/;
+`target/debug/auria-pipeline runs` lists them.")]
+    Demo(demo::Demo),
+    /// Run every check and test, and print counts and minutes for each part
+    #[command(after_help = test::PARTS_HELP)]
+    Test(test::Test),
+    /// Measure the cost of a step, beside GNU make running the same commands
+    #[command(after_help = "\
+Prints numbers and ratios of this machine; it never fails because of a number.
+
+Examples:
+  cargo xtask bench
+  cargo xtask bench --steps 1000 --rounds 5")]
+    Bench(bench::Bench),
+    /// Put the CPU part of libtorch 2.11.0 under target/libtorch
+    #[command(after_help = "\
+The wheels come through `python3 -m pip download`, are checked against recorded SHA-256 digests and
+kept in target/downloads. Installed once; a second call only looks.
+
+Examples:
+  cargo xtask libtorch
+  cargo xtask libtorch --to /opt/libtorch")]
+    Libtorch {
+        /// Where to put it, instead of target/libtorch
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+    /// Write docs/schema/*.json, docs/cli.md and docs/man/*.1 from the auria-pipeline binary
+    #[command(after_help = "\
+Examples:
+  cargo xtask schema
+  cargo xtask schema --check       fail if what is checked in is stale")]
+    Schema {
+        /// Write nothing; fail if a file is stale
+        #[arg(long)]
+        check: bool,
+    },
+    /// Install SeaweedFS for the tests if it is absent, and print the path of its binary
+    Weed {
+        /// Where to put it, instead of target/tools/seaweedfs
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Demo(demo) => demo.run(),
+        Task::Test(test) => return test.run(),
+        Task::Bench(bench) => bench.run(),
+        Task::Libtorch { to } => libtorch::install(to),
+        Task::Schema { check } => schema::run(check),
+        Task::Weed { to } => tools::seaweedfs(to).map(|path| println!("{}", path.display())),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

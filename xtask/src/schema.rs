@@ -1,0 +1,131 @@
+//! `cargo xtask schema`: files of `docs/` that the binary's own text makes.
+//!
+//! JSON schemas for editors, the reference of the command line, and the manual page. With
+//! `--check` nothing is written, and a stale file is an error: a test of CI.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use crate::shell::{self, binary, cargo, read, root, say};
+
+/// Kinds of files that have a schema.
+const KINDS: [&str; 3] = ["pipeline", "component", "config"];
+
+/// Writes the files, or says which are stale.
+pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+    shell::run(cargo().args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--package",
+        "auria-pipeline",
+    ]))?;
+    let mut stale = Vec::new();
+    for (path, text) in files()? {
+        let place = root().join(&path);
+        if fs::read_to_string(&place).is_ok_and(|current| current == text) {
+            continue;
+        }
+        if check {
+            stale.push(path.display().to_string());
+            continue;
+        }
+        if let Some(folder) = place.parent() {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make {}", folder.display()))?;
+        }
+        fs::write(&place, text).with_context(|| format!("cannot write {}", place.display()))?;
+        say(format!("wrote {}", path.display()));
+    }
+    if !stale.is_empty() {
+        bail!("stale: {}; run `cargo xtask schema`", stale.join(", "));
+    }
+    Ok(())
+}
+
+/// Every generated file, by its path in the project.
+fn files() -> anyhow::Result<BTreeMap<PathBuf, String>> {
+    let mut files = BTreeMap::new();
+    for kind in KINDS {
+        let text = read(pipeline().args(["schema", kind]))?;
+        serde_json::from_str::<serde_json::Value>(&text)
+            .with_context(|| format!("the schema of {kind} is no JSON"))?;
+        files.insert(PathBuf::from(format!("docs/schema/{kind}.json")), text);
+    }
+    files.insert(PathBuf::from("docs/cli.md"), reference()?);
+    files.insert(
+        PathBuf::from("docs/man/auria-pipeline.1"),
+        read(pipeline().arg("man"))?,
+    );
+    Ok(files)
+}
+
+/// The help of every command, one after the other.
+fn reference() -> anyhow::Result<String> {
+    let mut text = "# The command line\n\n\
+                    This page is written by `cargo xtask schema` from the program's own help.\n"
+        .to_owned();
+    let mut waiting = vec![Vec::new()];
+    while let Some(path) = waiting.pop() {
+        let help = read(pipeline().args(&path).arg("--help"))?;
+        let title = std::iter::once("auria-pipeline")
+            .chain(path.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(" ");
+        let help = help
+            .lines()
+            .map(str::trim_end)
+            .collect::<Vec<_>>()
+            .join("\n");
+        text += &format!("\n## {title}\n\n```text\n{}\n```\n", help.trim_end());
+        for name in commands(&help).into_iter().rev() {
+            let mut below = path.clone();
+            below.push(name);
+            waiting.push(below);
+        }
+    }
+    Ok(text)
+}
+
+/// The names under `Commands:` in a help text, but `help` itself.
+fn commands(help: &str) -> Vec<String> {
+    help.lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        // A long description goes on further to the right.
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The binary, whatever the terminal and the user's settings are.
+fn pipeline() -> Command {
+    let mut command = Command::new(binary("auria-pipeline"));
+    command
+        .current_dir(root())
+        .env("NO_COLOR", "1")
+        .env("COLUMNS", "100");
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("AURIA_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_commands_of_a_help_text() {
+        let help = "Runs.\n\nUsage: x\n\nCommands:\n  submit  Run\n          it\n  show    Show\n  \
+                    help    Print this\n\nOptions:\n  -h\n";
+        assert_eq!(super::commands(help), ["submit", "show"]);
+    }
+}

