@@ -1,1 +1,42 @@
-//! The layout of runs in object storage, transfers, outcomes, reuse index, registry.
+//! The layout of runs in object storage, transfers, outcomes, the reuse index and
+//! the registry of assets. A store is a folder or a bucket; both are reached
+//! through `object_store`, and one conformance suite runs on both.
+//!
+//! The rest of the orchestrator reads and writes stores through this crate alone.
+//! It decides nothing about runs: it keeps what others decided, exactly once.
+
+pub mod artifact;
+pub mod checkpoint;
+mod create;
+mod error;
+pub mod export;
+pub mod journal;
+pub mod layout;
+pub mod logs;
+pub mod probe;
+pub mod registry;
+pub mod reuse;
+pub mod runs;
+pub mod snapshot;
+mod store;
+mod transfer;
+mod tree;
+mod url;
+
+pub use create::Created;
+pub use error::{ErrorKind, StoreError};
+pub use journal::{Append, Claimed, Commit, Journal};
+/// A path in a store, relative to its root.
+pub use object_store::path::Path as StorePath;
+pub use store::{Access, Store};
+pub use url::StoreUrl;
+
+/// The time of this machine's clock. For people and for age limits; correctness
+/// never rests on it.
+#[must_use]
+pub fn now() -> auria_core::Timestamp {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    auria_core::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
