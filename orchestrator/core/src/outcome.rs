@@ -258,10 +258,13 @@ pub struct Checkpoint {
     pub generation: u32,
 }
 
+/// The version of [`Outcome`] that this code writes.
+pub const OUTCOME_VERSION: u32 = 1;
+
 /// The commit record of a step, created once: `outcomes/<step>.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Version of this record.
+    /// [`OUTCOME_VERSION`] of the writer.
     pub version: u32,
     /// The run.
     pub run: RunId,

@@ -37,6 +37,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What happened.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few events are held at a time; plain records read better"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// A record stands in the log: ours, or another process's (a request to
