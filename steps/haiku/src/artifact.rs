@@ -1,5 +1,5 @@
-//! A folder of weights: `model.safetensors`, `config.json`, `vocab.txt`, `training.txt`
-//! (the poems that a written poem must not copy), and the card.
+//! A folder of weights: `model.safetensors`, `config.json`, `vocab.txt`, `runs.bin`
+//! (what a written poem must not copy, see `runs`), and the card.
 
 use std::path::Path;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use auria_steps_common::checkpoint::CheckpointArgs;
 use auria_steps_common::cli::{Output, finish, print};
 use auria_steps_common::device::ComputeArgs;
+use auria_steps_common::mood::Mood;
 use clap::{Parser, Subcommand};
 
 use crate::commands;
@@ -83,6 +84,30 @@ enum Command {
         #[command(flatten)]
         checkpoints: CheckpointArgs,
     },
+    /// Write one poem in 5-7-5: poem.txt and poem.json
+    ///
+    /// One seed, mood and topic give one poem with one set of weights. The poem is printed
+    /// as well. Moods are the emotions of WikiArt Emotions: agreeableness, anger,
+    /// anticipation, arrogance, disagreeableness, disgust, fear, gratitude, happiness,
+    /// humility, love, optimism, pessimism, regret, sadness, shame, shyness, surprise,
+    /// trust, neutral; and everyday words for them, such as joy, calm, hope, grief.
+    Write {
+        /// Folder of weights
+        #[arg(long, value_name = "DIR")]
+        weights: PathBuf,
+        /// The seed
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The mood, such as joy or sadness
+        #[arg(long, default_value = "neutral")]
+        mood: String,
+        /// What the poem is about, such as "winter moon"
+        #[arg(long)]
+        topic: Option<String>,
+        /// Folder to write: poem.txt, poem.json
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 /// Runs the program.
@@ -110,6 +135,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 device,
             })?;
             print(cli.output, &card, || card.markdown());
+        }
+        Command::Write { weights, seed, mood, topic, out } => {
+            let mood: Mood = mood.parse()?;
+            let poem = commands::write(&weights, seed, mood, topic.as_deref(), &out)?;
+            if topic.is_some_and(|t| !t.trim().is_empty()) && !poem.topic_said {
+                eprintln!("the poem does not name its topic: these weights hardly know the word");
+            }
+            print(cli.output, &poem, || poem.text());
         }
     }
     Ok(())

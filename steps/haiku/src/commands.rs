@@ -1,19 +1,22 @@
 //! What the commands do, from files to files. Called by the command line and by tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use auria_steps_common::card::{self, Card, Measure};
 use auria_steps_common::checkpoint::{CheckpointArgs, Checkpoints};
 use auria_steps_common::gate::Better;
 use auria_steps_common::metrics::Metrics;
-use auria_steps_common::{Error, weights};
+use auria_steps_common::mood::Mood;
+use auria_steps_common::{Error, files, weights};
 use tch::Device;
 
 use crate::artifact::{Artifact, WEIGHTS};
 use crate::config::{Budget, Config, Optimiser};
 use crate::data::Data;
+use crate::runs::Runs;
 use crate::train::{self, Limits, Summary, Trainer};
+use crate::writer::{Poem, WriteError, Writer};
 
 /// The arguments of a training.
 #[derive(Debug, Clone)]
@@ -82,10 +85,25 @@ pub fn train(args: &Train) -> Result<Card, Error> {
     let model = trainer.into_model();
     let parameters = weights::count(&model.tensors());
     Artifact { model, config: config.clone(), vocab }.write(&args.out)?;
+    Runs::of(data.train.iter().chain(&data.valid)).write(&args.out)?;
     let bytes = std::fs::metadata(args.out.join(WEIGHTS)).map_err(Error::read(&args.out))?.len();
     let card = card_of(args, &data, &config, &summary, card::Size { parameters, bytes });
     card.write(&args.out)?;
     Ok(card)
+}
+
+/// Writes a poem, and `poem.txt` and `poem.json` into `out`.
+pub fn write(
+    weights: &Path,
+    seed: u64,
+    mood: Mood,
+    topic: Option<&str>,
+    out: &Path,
+) -> Result<Poem, WriteError> {
+    let poem = Writer::read(weights)?.write(seed, mood, topic)?;
+    files::write_atomic(&out.join("poem.txt"), poem.text().as_bytes())?;
+    files::write_json(&out.join("poem.json"), &poem)?;
+    Ok(poem)
 }
 
 fn card_of(

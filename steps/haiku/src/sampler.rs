@@ -1,0 +1,169 @@
+//! Draws haiku from the model, conditioned on the form, by sequential Monte Carlo: many
+//! drafts grow side by side; each is weighted by how much of the model's probability the
+//! rules left it, and drafts that the model finds forced give way to those that come
+//! naturally (Doucet and Johansen 2009). One seed gives one set of drafts.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tch::{Kind, Tensor};
+
+use crate::data::Kind as Of;
+use crate::model::Model;
+use crate::rules::{Draft, Table};
+use crate::vocab::Vocab;
+
+/// How drafts are drawn.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Drafts side by side.
+    pub drafts: usize,
+    /// Flattens (above 1) or sharpens (below) the model's choices.
+    pub temperature: f64,
+    /// Only the likeliest tokens that make up this share are drawn from.
+    pub top_p: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { drafts: 96, temperature: 0.85, top_p: 0.92 }
+    }
+}
+
+/// A finished draft with what the model thinks of it.
+#[derive(Debug, Clone)]
+pub struct Drawn {
+    /// The poem.
+    pub draft: Draft,
+    /// The model's own mean log-probability of its tokens, the ends of lines included,
+    /// without temperature, tilt or rules.
+    pub log_probability: f64,
+}
+
+struct Particle {
+    draft: Draft,
+    weight: f64,
+    sum: f64,
+    tokens: u32,
+}
+
+/// Draws drafts. `tilt` is added to the log-odds of each token, and is how mood and topic
+/// are heard; `said` tells, for a draft, what of the tilt has been spent.
+pub fn draw(model: &Model, table: &Table, tilt: &Tilt, settings: &Settings, seed: u64) -> Vec<Drawn> {
+    tch::no_grad(|| draw_inner(model, table, tilt, settings, seed))
+}
+
+/// What pulls the choice of words.
+#[derive(Debug, Clone, Default)]
+pub struct Tilt {
+    /// Added to the log-odds of each token while it was not said.
+    pub tokens: Vec<f32>,
+    /// Tokens of the topic: added until one of them is said.
+    pub topic: Vec<(i64, f32)>,
+}
+
+fn draw_inner(model: &Model, table: &Table, tilt: &Tilt, settings: &Settings, seed: u64) -> Vec<Drawn> {
+    // The longest poem: 17 words of a syllable, a mark for each line and within, ends.
+    const LONGEST: usize = 32;
+    let n = settings.drafts;
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut particles: Vec<Particle> = (0..n)
+        .map(|_| Particle { draft: Draft::default(), weight: 0.0, sum: 0.0, tokens: 0 })
+        .collect();
+    let mut state = model.zero_state(n as i64);
+    let mut input = vec![Vocab::begin(Of::Poem); n];
+    for _ in 0..LONGEST {
+        let tokens = Tensor::from_slice(&input).view([1, n as i64]).to_device(model.device());
+        let output = model.forward(&tokens, &state, false);
+        state = output.state;
+        let logs = output.logits.get(0).log_softmax(-1, Kind::Float).to_device(tch::Device::Cpu);
+        for (i, particle) in particles.iter_mut().enumerate() {
+            if !particle.draft.is_done() {
+                let row = Vec::<f32>::try_from(logs.get(i as i64)).unwrap_or_default();
+                input[i] = step(particle, &row, table, tilt, settings, &mut rng);
+            }
+        }
+        if particles.iter().all(|p| p.draft.is_done()) {
+            break;
+        }
+        if let Some(parents) = resample(&particles, &mut rng) {
+            particles = parents.iter().map(|&i| copy(&particles[i])).collect();
+            input = parents.iter().map(|&i| input[i]).collect();
+            let rows: Vec<i64> = parents.iter().map(|&i| i as i64).collect();
+            state = state.select(&Tensor::from_slice(&rows).to_device(model.device()));
+        }
+    }
+    let done = particles.into_iter().filter(|p| p.draft.is_done());
+    done.map(|p| Drawn { draft: p.draft, log_probability: p.sum / f64::from(p.tokens.max(1)) })
+        .collect()
+}
+
+fn copy(particle: &Particle) -> Particle {
+    Particle { draft: particle.draft.clone(), weight: 0.0, ..*particle }
+}
+
+/// Grows one draft by one token and returns it.
+fn step(
+    particle: &mut Particle,
+    logs: &[f32],
+    table: &Table,
+    tilt: &Tilt,
+    settings: &Settings,
+    rng: &mut ChaCha8Rng,
+) -> i64 {
+    let untouched = !tilt.topic.iter().any(|(t, _)| particle.draft.tokens().any(|s| s == *t));
+    let tilted = |token: i64| {
+        let own = tilt.tokens.get(token as usize).copied().unwrap_or(0.0);
+        let topic = tilt.topic.iter().find(|(t, _)| untouched && *t == token);
+        let log = logs[token as usize] + own + topic.map_or(0.0, |(_, pull)| *pull);
+        f64::from(log) / settings.temperature
+    };
+    let mut choices: Vec<(i64, f64)> = Vec::new();
+    particle.draft.next(table, |token| choices.push((token, tilted(token).exp())));
+    let mass: f64 = choices.iter().map(|c| c.1).sum();
+    let all: f64 = (0..logs.len() as i64).map(|t| tilted(t).exp()).sum();
+    choices.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    let mut kept = 0.0;
+    let enough = choices.iter().position(|c| {
+        kept += c.1;
+        kept >= settings.top_p * mass
+    });
+    choices.truncate(enough.map_or(choices.len(), |i| i + 1));
+    let total: f64 = choices.iter().map(|c| c.1).sum();
+    let mut at = rng.random::<f64>() * total;
+    let chosen = choices.iter().find(|c| {
+        at -= c.1;
+        at <= 0.0
+    });
+    // The rules leave no dead end: a word of one syllable always fits, and a line that is
+    // full can end. `END` closes a draft that a vocabulary without such words cuts short.
+    let token = chosen.or(choices.last()).map_or(crate::vocab::END, |c| c.0);
+    particle.weight += (mass / all).ln();
+    particle.sum += f64::from(logs[token as usize]);
+    particle.tokens += 1;
+    particle.draft.push(table, token);
+    token
+}
+
+/// Which drafts go on, when the weights have become too uneven.
+fn resample(particles: &[Particle], rng: &mut ChaCha8Rng) -> Option<Vec<usize>> {
+    let most = particles.iter().map(|p| p.weight).fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = particles.iter().map(|p| (p.weight - most).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    let squares: f64 = weights.iter().map(|w| w * w).sum();
+    let n = particles.len();
+    if squares <= 0.0 || sum * sum / squares >= n as f64 / 2.0 {
+        return None;
+    }
+    // Systematic resampling: one draw, n evenly spaced points.
+    let start: f64 = rng.random();
+    let (mut parents, mut reached, mut i) = (Vec::with_capacity(n), weights[0], 0);
+    for k in 0..n {
+        let point = (start + k as f64) / n as f64 * sum;
+        while reached < point && i + 1 < n {
+            i += 1;
+            reached += weights[i];
+        }
+        parents.push(i);
+    }
+    Some(parents)
+}
