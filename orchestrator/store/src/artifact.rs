@@ -325,9 +325,10 @@ pub(crate) async fn fetch_files(
                 stored_as,
             } => {
                 let stored = stored_as.as_deref().unwrap_or(&entry.path);
+                // Owned: a future over borrowed pairs could not be sent to another thread.
                 Some((
-                    entry.path.as_str(),
-                    stored,
+                    entry.path.clone(),
+                    stored.to_owned(),
                     Passed {
                         size: *size,
                         digest: *digest,
@@ -337,10 +338,11 @@ pub(crate) async fn fetch_files(
             }
             _ => None,
         });
+    let files: Vec<_> = files.collect();
     futures::stream::iter(files)
         .map(|(path, stored, expected, mode)| async move {
             store
-                .download(&below(prefix, stored)?, expected, &to.join(path), mode)
+                .download(&below(prefix, &stored)?, expected, &to.join(path), mode)
                 .await
         })
         .buffer_unordered(FILES_AT_ONCE)
@@ -403,11 +405,11 @@ pub async fn verify(store: &Store, artifact: &Artifact, depth: Depth) -> Result<
     let manifest = read_manifest(store, artifact).await?;
     let prefix = stored_path(&artifact.prefix)?;
     if depth == Depth::Digests {
-        return futures::stream::iter(files(&manifest))
-            .map(|(_, stored, expected)| {
-                let path = below(&prefix, stored);
-                async move { store.check_digest(&path?, expected).await }
-            })
+        let checks: Vec<(StorePath, Passed)> = files(&manifest)
+            .map(|(_, stored, expected)| Ok((below(&prefix, stored)?, expected)))
+            .collect::<Result<_, StoreError>>()?;
+        return futures::stream::iter(checks)
+            .map(|(path, expected)| async move { store.check_digest(&path, expected).await })
             .buffer_unordered(FILES_AT_ONCE)
             .try_collect()
             .await;
