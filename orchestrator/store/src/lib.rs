@@ -19,6 +19,8 @@ pub mod reuse;
 pub mod runs;
 pub mod snapshot;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transfer;
 mod tree;
 mod url;

@@ -9,6 +9,7 @@ use auria_core::{Digest, Nonce, RunId, Timestamp};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The version of [`RunJson`] that this code writes.
@@ -54,6 +55,10 @@ pub struct RunJson {
     pub parameters: BTreeMap<String, serde_json::Value>,
     /// Every snapshot that the run needs.
     pub snapshots: BTreeSet<Digest>,
+    /// Where on the submitter's machine each snapshot came from, so that a submission
+    /// that was cut short can be taken up there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sources: BTreeMap<Digest, PathBuf>,
     /// The run that this one tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_of: Option<RunId>,

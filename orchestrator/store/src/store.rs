@@ -62,9 +62,22 @@ impl Store {
     /// Where it cannot be reached; for reading a folder, where it is not there;
     /// for writing, where it fails the capability probe.
     pub async fn open(url: &StoreUrl, access: Access) -> Result<Self, StoreError> {
+        Self::open_with(url, access, &[]).await
+    }
+
+    /// As [`Self::open`], with settings that win over the environment: names and
+    /// values of `AWS_…` variables, such as `("AWS_ENDPOINT_URL", "http://127.0.0.1:8333")`.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(
+        url: &StoreUrl,
+        access: Access,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, StoreError> {
         let store = match url {
             StoreUrl::Folder(folder) => Self::folder(folder, access).await?,
-            StoreUrl::S3 { bucket, prefix } => Self::s3(url, bucket, prefix)?,
+            StoreUrl::S3 { bucket, prefix } => Self::s3(url, bucket, prefix, settings)?,
         };
         match access {
             Access::Read => probe::check_version(&store).await?,
@@ -101,12 +114,24 @@ impl Store {
     }
 
     /// The credentials, the region and the address come from `AWS_…` variables.
-    fn s3(url: &StoreUrl, bucket: &str, prefix: &str) -> Result<Self, StoreError> {
+    fn s3(
+        url: &StoreUrl,
+        bucket: &str,
+        prefix: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, StoreError> {
         let options = ClientOptions::new()
             .with_connect_timeout(Duration::from_secs(5))
             .with_timeout(Duration::from_secs(90))
             .with_pool_idle_timeout(Duration::from_secs(20));
-        let from_env = AmazonS3Builder::from_env();
+        let mut from_env = AmazonS3Builder::from_env();
+        for (name, value) in settings {
+            let key: AmazonS3ConfigKey = name.to_lowercase().parse().map_err(|_| {
+                let why = format!("{name} is not a setting of S3");
+                StoreError::InvalidUrl { text: url.to_string(), why }
+            })?;
+            from_env = from_env.with_config(key, *value);
+        }
         let set = |key: AmazonS3ConfigKey| {
             from_env
                 .get_config_value(&key)
