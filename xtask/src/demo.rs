@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
-use crate::shell::{binary, human, installs, root, run, say, show, timed};
-use crate::{libtorch, test};
+use crate::libtorch;
+use crate::shell::{binary, cargo, human, installs, root, run, say, show, timed};
 
 #[derive(Args)]
 pub(crate) struct Demo {
@@ -34,7 +34,7 @@ impl Demo {
         let (done, installed) = timed(|| libtorch::install(None));
         done?;
         say("building auria-pipeline and the steps (the first time takes minutes)");
-        let (done, built) = timed(test::build_programs);
+        let (done, built) = timed(build_programs);
         done?;
         let (report, ran) = timed(|| self.submit());
         let report = report?;
@@ -84,6 +84,25 @@ impl Demo {
         }
         serde_json::from_slice(&output.stdout).context("submit printed no JSON report")
     }
+}
+
+/// Builds the binary and the steps; not the whole workspace, which would take longer.
+fn build_programs() -> anyhow::Result<()> {
+    run(cargo().args([
+        "build",
+        "--locked",
+        "--bins",
+        "--package",
+        "auria-pipeline",
+        "--package",
+        "auria-haiku",
+        "--package",
+        "auria-paint",
+        "--package",
+        "auria-style",
+        "--package",
+        "auria-post",
+    ]))
 }
 
 /// Prints the poem, the pictures' paths and what was reused; returns the number of pictures.

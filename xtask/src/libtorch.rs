@@ -61,16 +61,15 @@ const fn take(from: &'static str, to: &'static str) -> Take {
     }
 }
 
-/// Installs libtorch into `to`, or `target/libtorch`, unless it is there.
-pub(crate) fn install(to: Option<PathBuf>) -> anyhow::Result<()> {
+/// Installs libtorch into `to`, or `target/libtorch`, unless it is there; returns the folder.
+pub(crate) fn install(to: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let folder = to.unwrap_or_else(|| installs().join("libtorch"));
     if is_complete(&folder) {
-        say(format!("libtorch {VERSION} is in {}", folder.display()));
-        return Ok(());
+        return Ok(folder);
     }
     let _held = lock::installing()?;
     if is_complete(&folder) {
-        return Ok(());
+        return Ok(folder);
     }
     say(format!(
         "installing libtorch {VERSION} (CPU part, 500 MB) into {}: headers and libraries of the \
@@ -79,12 +78,8 @@ pub(crate) fn install(to: Option<PathBuf>) -> anyhow::Result<()> {
     ));
     let (done, took) = timed(|| unpack(&folder));
     done?;
-    say(format!(
-        "libtorch {VERSION} is in {} ({})",
-        folder.display(),
-        human(took)
-    ));
-    Ok(())
+    say(format!("libtorch {VERSION} is installed ({})", human(took)));
+    Ok(folder)
 }
 
 fn unpack(folder: &Path) -> anyhow::Result<()> {
@@ -95,7 +90,7 @@ fn unpack(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
     // Beside its place, so that the rename that makes it visible is one step.
     let staging = tempfile::Builder::new()
-        .prefix(".libtorch-")
+        .prefix(lock::PARTIAL)
         .tempdir_in(&parent)
         .with_context(|| format!("cannot make a folder in {}", parent.display()))?;
     for (wheel, takes) in &WHEELS {

@@ -8,6 +8,7 @@ mod demo;
 mod libtorch;
 mod lock;
 mod processes;
+mod programs;
 mod purity;
 mod report;
 mod schema;
@@ -62,7 +63,7 @@ Examples:
   cargo xtask bench
   cargo xtask bench --steps 1000 --rounds 5")]
     Bench(bench::Bench),
-    /// Put the CPU part of libtorch 2.11.0 under target/libtorch
+    /// Put the CPU part of libtorch 2.11.0 under target/libtorch if it is absent, and print where it is
     #[command(after_help = "\
 The wheels come through `python3 -m pip download`, are checked against recorded SHA-256 digests and
 kept in target/downloads. Installed once; a second call only looks.
@@ -98,7 +99,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run(),
         Task::Test(test) => return test.run(),
         Task::Bench(bench) => bench.run(),
-        Task::Libtorch { to } => libtorch::install(to),
+        Task::Libtorch { to } => libtorch::install(to).map(|path| println!("{}", path.display())),
         Task::Schema { check } => schema::run(check),
         Task::Weed { to } => tools::seaweedfs(to).map(|path| println!("{}", path.display())),
     };

@@ -15,7 +15,7 @@ use crate::shell::{self, binary, cargo, read, root, say};
 /// Kinds of files that have a schema.
 const KINDS: [&str; 3] = ["pipeline", "component", "config"];
 
-/// Writes the files, or says which are stale.
+/// Builds the binary and writes the files, or with `check` says which are stale.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     shell::run(cargo().args([
         "build",
@@ -24,16 +24,11 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
         "--package",
         "auria-pipeline",
     ]))?;
-    let mut stale = Vec::new();
-    for (path, text) in files()? {
+    if check {
+        return compare();
+    }
+    for (path, text) in changed()? {
         let place = root().join(&path);
-        if fs::read_to_string(&place).is_ok_and(|current| current == text) {
-            continue;
-        }
-        if check {
-            stale.push(path.display().to_string());
-            continue;
-        }
         if let Some(folder) = place.parent() {
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make {}", folder.display()))?;
@@ -41,10 +36,28 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
         fs::write(&place, text).with_context(|| format!("cannot write {}", place.display()))?;
         say(format!("wrote {}", path.display()));
     }
+    Ok(())
+}
+
+/// An error that names the files which differ from what the built binary says.
+pub(crate) fn compare() -> anyhow::Result<()> {
+    let stale: Vec<String> = changed()?
+        .keys()
+        .map(|path| path.display().to_string())
+        .collect();
     if !stale.is_empty() {
         bail!("stale: {}; run `cargo xtask schema`", stale.join(", "));
     }
     Ok(())
+}
+
+/// The generated files that differ from those in the project.
+fn changed() -> anyhow::Result<BTreeMap<PathBuf, String>> {
+    let mut files = files()?;
+    files.retain(|path, text| {
+        !fs::read_to_string(root().join(path)).is_ok_and(|current| current == *text)
+    });
+    Ok(files)
 }
 
 /// Every generated file, by its path in the project.

@@ -3,12 +3,12 @@
 //! The parts are a table. Each runs whatever the ones before came to, so that one call names all
 //! that is wrong. The last line printed is the counts alone, and the exit status follows them.
 
-use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+use crate::programs::{self, Program};
 use crate::report::{Line, Outcome, table};
 use crate::shell::{cargo, human, read, root, run, say, show, timed};
 use crate::{libtorch, processes, purity, schema, tools};
@@ -45,6 +45,8 @@ enum Part {
     Lints,
     /// Clippy over each crate of the orchestrator alone, with only its own features
     Alone,
+    /// Build all programs and tests
+    Build,
     /// Tests of the orchestrator's crates and of xtask
     Unit,
     /// Tests of the artist's steps
@@ -64,6 +66,7 @@ impl Part {
             Self::Deny => "deny",
             Self::Lints => "lints",
             Self::Alone => "alone",
+            Self::Build => "build",
             Self::Unit => "unit",
             Self::Models => "models",
             Self::Generated => "generated",
@@ -71,10 +74,23 @@ impl Part {
         }
     }
 
+    /// Whether it builds the steps, or starts SeaweedFS.
+    fn needs_setup(self) -> bool {
+        match self {
+            Self::Setup | Self::Format | Self::Purity | Self::Deny | Self::Alone => false,
+            Self::Lints
+            | Self::Build
+            | Self::Unit
+            | Self::Models
+            | Self::Generated
+            | Self::EndToEnd => true,
+        }
+    }
+
     fn run(self) -> anyhow::Result<Outcome> {
         match self {
             Self::Setup => setup(),
-            Self::Format => check(cargo().args(["fmt", "--all", "--check"])),
+            Self::Format => check(cargo().args(["fmt", "--all", "--check", "--", "-l"])),
             Self::Purity => purity::check(),
             Self::Deny => deny(),
             Self::Lints => check(cargo().args([
@@ -87,33 +103,30 @@ impl Part {
                 "warnings",
             ])),
             Self::Alone => alone(),
+            Self::Build => programs::build_all().map(|_| Outcome::default()),
             Self::Unit => unit(),
-            Self::Models => tests(
-                cargo().args(["test", "--locked", "--no-fail-fast"]).args(
-                    packages("steps")?
-                        .iter()
-                        .flat_map(|name| ["--package", name]),
-                ),
-            ),
+            Self::Models => run_programs(|program| program.is_below("steps")),
             Self::Generated => generated(),
-            Self::EndToEnd => end_to_end(),
+            Self::EndToEnd => run_programs(|program| program.is_below("tests")),
         }
     }
 }
 
 impl Test {
     pub(crate) fn run(&self) -> ExitCode {
-        let parts = if self.parts.is_empty() {
-            Part::value_variants()
-        } else {
-            &self.parts
-        };
+        let mut parts = self.parts.clone();
+        if parts.is_empty() {
+            parts = Part::value_variants().to_vec();
+        } else if parts.iter().any(|part| part.needs_setup()) {
+            // Looks only, where everything is installed.
+            parts.insert(0, Part::Setup);
+        }
         if let Err(error) = processes::adopt_orphans() {
             eprintln!("xtask: {error:#}");
             return ExitCode::FAILURE;
         }
         let mut lines = Vec::new();
-        for &part in parts {
+        for part in parts {
             say(format!("test: {}", part.name()));
             let (done, took) = timed(|| part.run());
             let mut outcome = done.unwrap_or_else(|error| {
@@ -201,52 +214,34 @@ fn alone() -> anyhow::Result<Outcome> {
 }
 
 fn unit() -> anyhow::Result<Outcome> {
-    let mut names = packages("orchestrator")?;
-    names.push("xtask".to_owned());
-    let names = names.iter().flat_map(|name| ["--package", name]);
-    tests(
-        cargo()
-            .args(["test", "--locked", "--no-fail-fast"])
-            .args(names),
-    )
+    let mut outcome =
+        run_programs(|program| program.is_below("orchestrator") || program.is_below("xtask"))?;
+    let mut examples = cargo();
+    examples.args(["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
+    say(show(&examples));
+    outcome.add(&programs::count_tests(&mut examples)?);
+    Ok(outcome)
 }
 
-fn generated() -> anyhow::Result<Outcome> {
+/// Runs the test programs that `wanted` takes. Their build is quick where all is built already.
+fn run_programs(wanted: impl Fn(&Program) -> bool) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
-    if let Err(error) = schema::run(true) {
-        outcome.fail(format!("{error:#}"));
+    for program in programs::build_all()?
+        .iter()
+        .filter(|program| wanted(program))
+    {
+        outcome.add(&program.run()?);
     }
     Ok(outcome)
 }
 
-fn end_to_end() -> anyhow::Result<Outcome> {
-    build_programs()?;
-    tests(cargo().args([
-        "test",
-        "--locked",
-        "--no-fail-fast",
-        "--package",
-        "auria-tests",
-    ]))
-}
-
-/// Builds the binary and the steps that the tests and the demo start.
-pub(crate) fn build_programs() -> anyhow::Result<()> {
-    run(cargo().args([
-        "build",
-        "--locked",
-        "--bins",
-        "--package",
-        "auria-pipeline",
-        "--package",
-        "auria-haiku",
-        "--package",
-        "auria-paint",
-        "--package",
-        "auria-style",
-        "--package",
-        "auria-post",
-    ]))
+fn generated() -> anyhow::Result<Outcome> {
+    let mut outcome = Outcome::default();
+    programs::build_all()?;
+    if let Err(error) = schema::compare() {
+        outcome.fail(format!("{error:#}"));
+    }
+    Ok(outcome)
 }
 
 /// The packages whose manifest lies below a folder of the project.
@@ -276,40 +271,6 @@ fn check(command: &mut Command) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     if let Err(error) = run(command) {
         outcome.fail(format!("{error:#}"));
-    }
-    Ok(outcome)
-}
-
-/// A command that runs test programs: its output is shown as it comes, and their counts are summed.
-fn tests(command: &mut Command) -> anyhow::Result<Outcome> {
-    let shown = show(command);
-    say(&shown);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        // One thread a test: the test programs already use every core.
-        .env("OMP_NUM_THREADS", "1")
-        // A changed snapshot is a failure, never a new file.
-        .env("INSTA_UPDATE", "no")
-        .spawn()
-        .with_context(|| format!("cannot start `{shown}`"))?;
-    let mut outcome = Outcome::default();
-    if let Some(stdout) = child.stdout.take() {
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = line.with_context(|| format!("cannot read what `{shown}` prints"))?;
-            let line = String::from_utf8_lossy(&line);
-            println!("{line}");
-            outcome.read_line(&line);
-        }
-    }
-    let status = child
-        .wait()
-        .with_context(|| format!("cannot wait for `{shown}`"))?;
-    if !status.success() && outcome.failed == 0 {
-        // It did not compile, or a test program died before its result.
-        outcome.fail(format!("`{shown}` ended with {status}"));
-    } else if !status.success() {
-        outcome.notes.push(format!("`{shown}` ended with {status}"));
     }
     Ok(outcome)
 }

