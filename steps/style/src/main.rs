@@ -1,0 +1,10 @@
+//! `auria-style`: colours a picture in a mood with wavelet style transfer.
+
+use std::process::ExitCode;
+
+use auria_style::commands::Cli;
+use clap::Parser;
+
+fn main() -> ExitCode {
+    auria_steps_common::cli::finish(Cli::parse().run())
+}
