@@ -135,15 +135,20 @@ pub fn evaluate(
     })
 }
 
-/// Times the transfer of a picture of 1000 × 1000 pixels, statistics and all.
+/// Times the transfer of a picture of 1000 × 1000 pixels, statistics and all: the
+/// fastest of three, as other programs of the machine only add to it.
 fn seconds(network: &Network, picture: &Tensor, limits: &Limits) -> Result<f64> {
     let content = resize(picture, 1000, 1000);
     let style = canvas::style_of(network, picture, limits);
-    let begun = Instant::now();
-    let result = canvas::colour(network, &content, &style, &Settings::default(), limits)?;
-    // Reading a value waits for a GPU to finish.
-    let _ = result.mean(Kind::Float).double_value(&[]);
-    Ok(begun.elapsed().as_secs_f64())
+    let mut fastest = f64::INFINITY;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let result = canvas::colour(network, &content, &style, &Settings::default(), limits)?;
+        // Reading a value waits for a GPU to finish.
+        let _ = result.mean(Kind::Float).double_value(&[]);
+        fastest = fastest.min(begun.elapsed().as_secs_f64());
+    }
+    Ok(fastest)
 }
 
 /// The largest square in the middle whose side every network can take.
@@ -255,7 +260,7 @@ impl Evaluation {
                 self.seconds_per_megapixel,
                 "s",
                 lower,
-                &format!("one 1000 × 1000 picture, {}", self.timed_on),
+                &format!("a 1000 × 1000 picture, fastest of three, {}", self.timed_on),
             ),
         ]
     }

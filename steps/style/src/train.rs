@@ -27,7 +27,7 @@ use rand_chacha::rand_core::SeedableRng;
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-use crate::budget::{Budget, Sizes};
+use crate::budget::Sizes;
 use crate::data::{self, Data, Part};
 use crate::evaluate;
 use crate::model::{Config, Network};
@@ -44,7 +44,7 @@ pub struct Request<'a> {
     /// A prepared folder.
     pub folder: &'a Path,
     /// What it may cost.
-    pub budget: Budget,
+    pub sizes: Sizes,
     /// Seed of parameters and crops.
     pub seed: u64,
     /// Widths of the network.
@@ -91,7 +91,7 @@ pub fn train(
     let data = data::read(request.folder)?;
     let pictures = data::pictures(request.folder, Part::Train)?;
     let held_out = data::pictures(request.folder, Part::HeldOut)?;
-    let sizes = request.budget.sizes();
+    let sizes = request.sizes;
     let fingerprint = fingerprint(request, &data, &sizes)?;
     let begun = Instant::now();
     let resumed = checkpoints.resume(&fingerprint, request.device)?;
@@ -341,4 +341,75 @@ pub(crate) fn recolour_error(network: &Network, x: &Tensor, goal: &Tensor) -> Re
         &coloured.clamp(0.0, 1.0),
         &y,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+    use auria_steps_common::checkpoint::CheckpointArgs;
+
+    fn run(data: &Path, checkpoints: Option<&Path>, seed: u64, steps: u64) -> Result<Trained> {
+        let args = CheckpointArgs {
+            checkpoints: checkpoints.map(Path::to_path_buf),
+            checkpoint_every: 0,
+        };
+        let mut metrics = Metrics::open(&data.join("metrics.jsonl"))?;
+        let request = Request {
+            folder: data,
+            sizes: Sizes {
+                steps,
+                batch: 2,
+                crop: 16,
+                ..Budget::Smoke.sizes()
+            },
+            seed,
+            config: Config::tiny(),
+            minutes: None,
+            device: Device::Cpu,
+        };
+        train(&request, &mut Checkpoints::open(&args)?, &mut metrics)
+    }
+
+    fn same(a: &Network, b: &Network) -> bool {
+        a.parameters()
+            .iter()
+            .all(|(name, tensor)| *tensor == b.parameters()[name])
+    }
+
+    #[test]
+    fn a_resumed_training_equals_an_uninterrupted_one() {
+        tch::set_num_threads(1);
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        data::prepare(1, Budget::Smoke, None, &data, &mut |_| {}).unwrap();
+        let whole = run(&data, None, 4, 8).unwrap();
+        let folder = dir.path().join("checkpoints");
+        let first = run(&data, Some(&folder), 4, 8).unwrap();
+        assert!(same(&whole.network, &first.network));
+        // As if it had been killed after its seventh step.
+        std::fs::remove_dir_all(folder.join("step-0000000008")).unwrap();
+        let seventh = folder.join("step-0000000007");
+        assert!(seventh.is_dir());
+        let resumed = run(&data, Some(&folder), 4, 8).unwrap();
+        assert!(same(&whole.network, &resumed.network));
+        assert_eq!((resumed.steps, resumed.untrained), (8, whole.untrained));
+        assert!(!same(
+            &whole.network,
+            &run(&data, None, 5, 8).unwrap().network
+        ));
+        let other = run(&data, Some(&folder), 4, 9).unwrap_err().to_string();
+        assert!(other.contains("other data or settings"), "{other}");
+    }
+
+    #[test]
+    fn recolouring_gives_the_colours_of_the_goal() {
+        tch::manual_seed(2);
+        let x = Tensor::rand([2, 3, 16, 16], (Kind::Float, Device::Cpu)) * 0.2 + 0.4;
+        let goal = Tensor::rand([1, 3, 16, 16], (Kind::Float, Device::Cpu)) * 0.3 + 0.2;
+        let y = recoloured(&x, &goal).unwrap();
+        let mean = |t: &Tensor| t.mean_dim([0i64, 2, 3].as_slice(), false, Kind::Float);
+        assert!((mean(&y) - mean(&goal)).abs().max().double_value(&[]) < 1e-3);
+        assert!((y.std(false) - goal.std(false)).abs().double_value(&[]) < 1e-2);
+    }
 }

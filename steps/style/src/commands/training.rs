@@ -116,7 +116,7 @@ impl TrainArgs {
         let mut metrics = Metrics::from_env()?;
         let request = Request {
             folder: &self.data,
-            budget: self.budget,
+            sizes: self.budget.sizes(),
             seed: self.seed,
             config,
             minutes: self.minutes,
