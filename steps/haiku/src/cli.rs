@@ -12,7 +12,8 @@ use clap::{Parser, Subcommand};
 
 use crate::commands;
 use crate::config::{Budget, Optimiser};
-use crate::prepare;
+use crate::data::Data;
+use crate::{gating, prepare};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,7 +64,7 @@ enum Command {
         /// Folder that `prepare` wrote
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
-        /// How much it may cost: smoke (seconds), small (minutes), full (about an hour)
+        /// How much it may cost: smoke (seconds), small (minutes), full (half an hour)
         #[arg(long, value_enum, default_value = "small", hide_possible_values = true)]
         budget: Budget,
         /// The seed: one seed and one machine give one set of weights
@@ -83,6 +84,43 @@ enum Command {
         steps: Option<u64>,
         #[command(flatten)]
         checkpoints: CheckpointArgs,
+    },
+    /// Measure weights on held-out poems, beside a Kneser-Ney n-gram, and on what they write
+    Evaluate {
+        /// Folder of weights
+        #[arg(long, value_name = "DIR")]
+        weights: PathBuf,
+        /// Folder that `prepare` wrote
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// How many poems to let it write
+        #[arg(long, default_value_t = 40, value_name = "N")]
+        poems: u64,
+        /// File to write, JSON
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Choose which weights go on: the candidate, unless it measures worse
+    ///
+    /// Both are measured on the same held-out poems. Without current weights the candidate
+    /// must not be worse than the baseline; current weights that were measured on another
+    /// corpus are kept; a candidate that hardly betters its own untrained network fails.
+    Gate {
+        /// Folder of the new weights
+        #[arg(long, value_name = "DIR")]
+        candidate: PathBuf,
+        /// Folder that `prepare` wrote
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Folder of the weights that stand
+        #[arg(long, value_name = "DIR")]
+        current: Option<PathBuf>,
+        /// How many poems to let the candidate write
+        #[arg(long, default_value_t = 40, value_name = "N")]
+        poems: u64,
+        /// Folder to write: the chosen weights, gate.json
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
     },
     /// Write one poem in 5-7-5: poem.txt and poem.json
     ///
@@ -135,6 +173,19 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 device,
             })?;
             print(cli.output, &card, || card.markdown());
+        }
+        Command::Evaluate { weights, data, poems, out } => {
+            let measures = commands::evaluate(&weights, &data, poems, &out, device)?;
+            print(cli.output, &measures, || measures.text());
+        }
+        Command::Gate { candidate, data, current, poems, out } => {
+            let data = Data::read(&data)?;
+            let current = current.as_deref();
+            let record = gating::gate(&candidate, current, &data, poems, &out, device)?;
+            print(cli.output, &record, || record.decision.reason.clone());
+            if !record.decision.passed {
+                anyhow::bail!("no weights pass the gate: {}", record.decision.reason);
+            }
         }
         Command::Write { weights, seed, mood, topic, out } => {
             let mood: Mood = mood.parse()?;

@@ -14,6 +14,7 @@ use tch::Device;
 use crate::artifact::{Artifact, WEIGHTS};
 use crate::config::{Budget, Config, Optimiser};
 use crate::data::Data;
+use crate::evaluate::{self, Measures};
 use crate::runs::Runs;
 use crate::train::{self, Limits, Summary, Trainer};
 use crate::writer::{Poem, WriteError, Writer};
@@ -66,8 +67,8 @@ impl Train {
 pub fn train(args: &Train) -> Result<Card, Error> {
     let data = Data::read(&args.data)?;
     let (vocab, config) = train::vocabulary(&data, &args.config());
-    let encode = |records| train::encode(records, &vocab);
-    let (poems, verse, valid) = (encode(&data.train), encode(&data.verse), encode(&data.valid));
+    let (poems, verse) = train::encode_training(&data, &vocab);
+    let valid = train::encode(&data.valid, &vocab);
     let mut checkpoints = Checkpoints::open(&args.checkpoints)?;
     let mut metrics = Metrics::from_env()?;
     let digest = &data.report.corpus_digest;
@@ -90,6 +91,24 @@ pub fn train(args: &Train) -> Result<Card, Error> {
     let card = card_of(args, &data, &config, &summary, card::Size { parameters, bytes });
     card.write(&args.out)?;
     Ok(card)
+}
+
+/// Measures weights, writes the figures to a file and logs them as metrics.
+pub fn evaluate(
+    weights: &Path,
+    data: &Path,
+    poems: u64,
+    out: &Path,
+    device: Device,
+) -> Result<Measures, WriteError> {
+    let data = Data::read(data)?;
+    let measures = evaluate::evaluate(weights, &data, poems, device)?;
+    files::write_json(out, &measures)?;
+    let mut metrics = Metrics::from_env()?;
+    for measure in measures.card() {
+        metrics.log(&measure.name.replace(' ', "_"), measure.value, 0)?;
+    }
+    Ok(measures)
 }
 
 /// Writes a poem, and `poem.txt` and `poem.json` into `out`.

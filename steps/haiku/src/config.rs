@@ -110,7 +110,7 @@ pub enum Budget {
     Smoke,
     /// Minutes on two cores.
     Small,
-    /// About an hour on two cores: what ships.
+    /// Half an hour on a core: what ships.
     Full,
 }
 
@@ -156,21 +156,42 @@ impl Budget {
         };
         match self {
             Budget::Smoke => Config {
-                model: model(2_000, 64, 96, 2),
+                model: Model {
+                    dropout_input: 0.3,
+                    dropout_hidden: 0.2,
+                    dropout_output: 0.3,
+                    dropout_embedding: 0.1,
+                    ..model(2_000, 64, 96, 2)
+                },
                 training: Training {
-                    lr: 6e-3,
-                    tune_lr: 6e-3,
+                    tune_lr: 4e-3,
                     validate_every: 50,
-                    ..training(120, 0, 16, 24)
+                    ..training(400, 0, 16, 24)
                 },
             },
             Budget::Small => Config {
                 model: model(5_000, 128, 256, 2),
                 training: training(800, 350, 32, 32),
             },
+            // In half an hour of a shared core the records are read once or twice: there is
+            // little to overfit, and strong regularisation only slows the learning.
             Budget::Full => Config {
-                model: model(6_000, 192, 320, 2),
-                training: Training { validate_every: 200, ..training(2_200, 1_200, 40, 32) },
+                model: Model {
+                    weight_drop: 0.05,
+                    dropout_input: 0.05,
+                    dropout_hidden: 0.05,
+                    dropout_output: 0.1,
+                    dropout_embedding: 0.01,
+                    alpha: 0.2,
+                    beta: 0.1,
+                    ..model(4_000, 160, 256, 2)
+                },
+                training: Training {
+                    lr: 4e-3,
+                    tune_lr: 2e-3,
+                    validate_every: 250,
+                    ..training(4_500, 2_000, 24, 30)
+                },
             },
         }
     }

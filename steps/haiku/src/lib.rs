@@ -10,6 +10,8 @@ pub mod commands;
 pub mod config;
 pub mod corpus;
 pub mod data;
+pub mod evaluate;
+pub mod gating;
 pub mod lexicon;
 pub mod loss;
 pub mod model;

@@ -1,6 +1,7 @@
 //! Trains the network. Every step is decided by seed, step number and the state of the
 //! last one, so that a training that was stopped and resumed ends with the same weights.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,11 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
 use crate::config::{Config, Optimiser, Training};
-use crate::data::Data;
+use crate::data::{Data, Record};
 use crate::loss;
 use crate::model::{Model, State};
 use crate::stream::{Position, Stage, Stream};
-use crate::vocab::{Encoded, Vocab};
+use crate::vocab::{Encoded, UNKNOWN_WORD, Vocab};
 
 /// What a training ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -84,8 +85,33 @@ pub fn vocabulary(data: &Data, config: &Config) -> (Vocab, Config) {
 }
 
 /// Numbers of all records of a part of the data.
-pub fn encode(records: &[crate::data::Record], vocab: &Vocab) -> Vec<Encoded> {
+pub fn encode(records: &[Record], vocab: &Vocab) -> Vec<Encoded> {
     records.iter().map(|r| vocab.encode(r)).collect()
+}
+
+/// Numbers of the poems and the verse to train on. Of the words that were seen once, every
+/// second is written as unknown: else a model of a small corpus would never meet one, and
+/// would be lost at the first held-out word that is new.
+pub fn encode_training(data: &Data, vocab: &Vocab) -> (Vec<Encoded>, Vec<Encoded>) {
+    let mut counts: HashMap<&str, u32> = HashMap::new();
+    for word in data.train.iter().chain(&data.verse).flat_map(|r| r.words()) {
+        *counts.entry(word).or_default() += 1;
+    }
+    let mut rare = 0u64;
+    let mut encode = |record: &Record| {
+        let mut record = record.clone();
+        for token in record.lines.iter_mut().flatten() {
+            if counts.get(token.as_str()) == Some(&1) {
+                rare += 1;
+                if rare.is_multiple_of(2) {
+                    *token = UNKNOWN_WORD.to_owned();
+                }
+            }
+        }
+        vocab.encode(&record)
+    };
+    let poems = data.train.iter().map(&mut encode).collect();
+    (poems, data.verse.iter().map(&mut encode).collect())
 }
 
 impl<'a> Trainer<'a> {

@@ -11,6 +11,8 @@ use crate::text;
 
 /// A word outside of the vocabulary.
 pub const UNKNOWN: i64 = 0;
+/// How it is written.
+pub const UNKNOWN_WORD: &str = "<unk>";
 /// The end of a line.
 pub const NEWLINE: i64 = 1;
 /// The end of a record.
@@ -20,7 +22,7 @@ const KINDS: [(Kind, i64, &str); 3] =
     [(Kind::Poem, 3, "<poem>"), (Kind::Part, 4, "<part>"), (Kind::Verse, 5, "<verse>")];
 /// The first number of a mark.
 const MARKS: i64 = 6;
-const STRUCTURE: [&str; 3] = ["<unk>", "<nl>", "<end>"];
+const STRUCTURE: [&str; 3] = [UNKNOWN_WORD, "<nl>", "<end>"];
 /// Unknown words are spelled: 26 letters, the apostrophe, the end.
 const ALPHABET: f64 = 28.0;
 
@@ -95,7 +97,7 @@ impl Vocab {
 
     /// The token of a number.
     pub fn token(&self, number: i64) -> &str {
-        self.tokens.get(number as usize).map_or("<unk>", String::as_str)
+        self.tokens.get(number as usize).map_or(UNKNOWN_WORD, String::as_str)
     }
 
     /// The number of a token, where it has one.
