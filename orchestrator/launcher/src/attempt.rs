@@ -1,0 +1,668 @@
+//! One attempt from its claim to its last word: claim, fetch, run, publish, commit.
+//! The order of these is the protocol's; what each does is its own module's.
+
+use crate::checkpoints::Keeper;
+use crate::command::{self, EndedBy, Finished, Prepared, StartError};
+use crate::depot::Depot;
+use crate::metrics::Metrics;
+use crate::options::{LaunchOptions, millis, monotonic};
+use crate::output;
+use crate::runtime::{AttemptFolder, TREE};
+use crate::serve::Hub;
+use crate::stop::{Stop, Stopped};
+use crate::template::Values;
+use crate::tree::{self, Tree};
+use crate::work::Work;
+use auria_core::outcome::{
+    Artifact, Cause, Checkpoint, Claim, EndRecord, Outcome, Status, Timings,
+};
+use auria_core::plan::{DataType, Environment, InputMode};
+use auria_core::run::{AttemptNews, Phase};
+use auria_core::ticket::{Ticket, TicketInput};
+use auria_core::{Nonce, Timestamp};
+use auria_store::{Claimed, Commit, ErrorKind, StoreError, now};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The version of the outcomes that this code writes.
+const OUTCOME_VERSION: u32 = 1;
+/// How long a failed attempt may take to publish what it has.
+const PARTIAL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why an attempt did not end well.
+#[derive(Debug)]
+struct Failure {
+    cause: Cause,
+    exit_code: Option<i32>,
+    message: String,
+}
+
+impl Failure {
+    fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self {
+            cause,
+            exit_code: None,
+            message: message.into(),
+        }
+    }
+
+    /// A store or a disk failed while `doing`.
+    fn of_store(doing: &str, error: &StoreError) -> Self {
+        let cause = match error.kind() {
+            ErrorKind::Full => Cause::Evicted,
+            ErrorKind::Unreachable | ErrorKind::Denied | ErrorKind::Refused => Cause::NodeLost,
+            _ => Cause::Exit,
+        };
+        Self::new(cause, format!("{doing}: {}", chain(error)))
+    }
+
+    fn of_disk(doing: &str, error: &std::io::Error) -> Self {
+        let full = matches!(
+            error.kind(),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+        );
+        Self::new(
+            if full {
+                Cause::Evicted
+            } else {
+                Cause::NodeLost
+            },
+            format!("{doing}: {error}"),
+        )
+    }
+
+    fn of_stop(stop: Stop, what: &str) -> Self {
+        let why = if stop.cause == Cause::Canceled {
+            "stopped"
+        } else {
+            "ended by SIGTERM to its launcher"
+        };
+        Self::new(stop.cause, format!("{why} {what}"))
+    }
+}
+
+/// An error with what caused it, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// What an attempt works with once it holds the claim.
+struct Attempt<'a> {
+    options: &'a LaunchOptions,
+    ticket: &'a Ticket,
+    folder: &'a AttemptFolder,
+    hub: &'a Hub,
+    stopped: Stopped,
+    depot: Depot,
+    work: Work,
+    node: String,
+    nonce: Nonce,
+    started: Timestamp,
+    timings: Timings,
+    checkpoint: Option<Checkpoint>,
+}
+
+/// Carries out the ticket, and gives the last news of it.
+pub(crate) async fn carry_out(
+    options: &LaunchOptions,
+    folder: &AttemptFolder,
+    work: &Work,
+    hub: &Hub,
+    stopped: Stopped,
+) -> AttemptNews {
+    let launched = monotonic();
+    let ticket = &options.ticket;
+    let patience = Duration::from_millis(options.store_patience_ms);
+    let depot = match Depot::open(&options.store, &ticket.attempt, patience).await {
+        Ok(depot) => depot,
+        Err(error) => {
+            return AttemptNews::Unavailable {
+                message: chain(&error),
+            };
+        }
+    };
+    let node = host();
+    let claim = match claim(ticket, &node) {
+        Ok(claim) => claim,
+        Err(message) => return AttemptNews::Unavailable { message },
+    };
+    match depot.claim(&claim).await {
+        Ok(Claimed::Won) => {}
+        Ok(Claimed::Lost(_)) => return AttemptNews::ClaimLost,
+        Err(error) => {
+            return AttemptNews::Unavailable {
+                message: format!("it could not be claimed: {}", chain(&error)),
+            };
+        }
+    }
+    hub.news(AttemptNews::Claimed {
+        nonce: claim.nonce.clone(),
+        node: node.clone(),
+    });
+    let scheduled = options
+        .room_at_ms
+        .map(|at| millis(launched).saturating_sub(at));
+    let timings = Timings {
+        queued_ms: options.queued_ms,
+        scheduled_ms: scheduled,
+        ..Timings::default()
+    };
+    let attempt = Attempt {
+        options,
+        ticket,
+        folder,
+        hub,
+        stopped,
+        depot,
+        work: work.clone(),
+        node,
+        nonce: claim.nonce.clone(),
+        started: claim.claimed,
+        timings,
+        checkpoint: None,
+    };
+    attempt.run(claim).await
+}
+
+fn claim(ticket: &Ticket, node: &str) -> Result<Claim, String> {
+    let nonce: Nonce = format!("{:016x}", rand::random::<u64>())
+        .parse()
+        .map_err(|error| format!("cannot draw a nonce: {error}"))?;
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Ok(Claim {
+        attempt: ticket.attempt.clone(),
+        nonce,
+        host: node.to_owned(),
+        boot_id: boot_id.trim().to_owned(),
+        process: std::process::id().to_string(),
+        claimed: now(),
+    })
+}
+
+impl Attempt<'_> {
+    async fn run(mut self, claim: Claim) -> AttemptNews {
+        let published = match self.produce().await {
+            Ok(outputs) => self.commit(outputs, &claim).await,
+            Err(failure) => Err(failure),
+        };
+        match published {
+            Ok(news) => news,
+            Err(failure) => {
+                let end = self.end(failure, None);
+                self.write_end(end, claim).await
+            }
+        }
+    }
+
+    fn phase(&self, phase: Phase) {
+        self.hub.news(AttemptNews::Phase { phase });
+    }
+
+    /// Everything but the commit: the step's outputs, or why there are none.
+    async fn produce(&mut self) -> Result<BTreeMap<String, Artifact>, Failure> {
+        if let Environment::Image { image, .. } = &self.ticket.environment {
+            return Err(Failure::new(
+                Cause::Refused,
+                format!("it wants the image `{image}`, and runs without a container"),
+            ));
+        }
+        self.phase(Phase::Fetching);
+        let began = Instant::now();
+        let mut stopped = self.stopped.clone();
+        let values = tokio::select! {
+            values = self.fetch() => values?,
+            stop = stopped.changed_from(None) => {
+                return Err(Failure::of_stop(stop, "while its inputs were fetched"));
+            }
+        };
+        self.timings.fetched_ms = Some(millis(began.elapsed()));
+
+        self.phase(Phase::Running);
+        let finished = self.run_command(&values).await?;
+        self.timings.ran_ms = Some(millis(finished.ran));
+
+        self.phase(Phase::Publishing);
+        let began = Instant::now();
+        let outputs = match self.verdict(&finished) {
+            Ok(()) => self.publish(&finished).await,
+            Err(mut failure) => {
+                if !self.stopped.now().is_some_and(|stop| stop.at_once) {
+                    failure.message.push_str(&self.publish_partial().await);
+                }
+                Err(failure)
+            }
+        };
+        self.timings.published_ms = Some(millis(began.elapsed()));
+        outputs
+    }
+
+    /// Fetches code, inputs and the checkpoint, and says what bindings stand for.
+    async fn fetch(&self) -> Result<Values, Failure> {
+        self.work
+            .create()
+            .map_err(|error| Failure::of_disk("could not make its work folder", &error))?;
+        let mut values = Values::default();
+        if let Some(code) = &self.ticket.code {
+            let fetched = self.depot.fetch_snapshot(code, &self.work.code()).await;
+            fetched.map_err(|error| Failure::of_store("could not fetch its code", &error))?;
+        }
+        for (name, input) in &self.ticket.inputs {
+            let failed = |error: StoreError| {
+                Failure::of_store(&format!("could not fetch its input `{name}`"), &error)
+            };
+            let to = self.work.input(name);
+            let value = match input {
+                TicketInput::Literal { value } => Some(value.clone()),
+                TicketInput::Artifact { artifact, mode } => Some(
+                    self.depot
+                        .fetch_artifact(artifact, *mode, &to)
+                        .await
+                        .map_err(failed)?,
+                ),
+                TicketInput::Snapshot {
+                    digest,
+                    data_type,
+                    mode,
+                } => Some(
+                    self.depot
+                        .fetch_input_snapshot(digest, *data_type, *mode, &to)
+                        .await
+                        .map_err(failed)?,
+                ),
+                TicketInput::External {
+                    uri,
+                    mode: InputMode::Direct,
+                    pin: _,
+                    data_type: _,
+                } => Some(uri.clone()),
+                TicketInput::External {
+                    uri,
+                    mode: InputMode::Download,
+                    pin: _,
+                    data_type: _,
+                } => {
+                    let message = format!(
+                        "its input `{name}` is outside of the store, at {uri}, and only `mode: direct` reads that"
+                    );
+                    return Err(Failure::new(Cause::Refused, message));
+                }
+                TicketInput::Absent => None,
+            };
+            if let Some(value) = value {
+                values.inputs.insert(name.clone(), value);
+            }
+        }
+        for (name, data_type) in &self.ticket.outputs {
+            let place = self.work.output(name);
+            if *data_type != DataType::UriFile {
+                std::fs::create_dir_all(&place).map_err(|error| {
+                    Failure::of_disk("could not make its output folders", &error)
+                })?;
+            }
+            values.outputs.insert(name.clone(), text(&place));
+        }
+        if let Some(restore) = &self.ticket.restore {
+            let fetched = self.depot.restore(restore, &self.work.checkpoints()).await;
+            fetched.map_err(|error| {
+                Failure::of_store("could not fetch the checkpoint to go on from", &error)
+            })?;
+        }
+        Ok(values)
+    }
+
+    fn prepare(&self, values: &Values, output: std::os::fd::OwnedFd) -> Result<Prepared, Failure> {
+        let filled = |template| {
+            values
+                .fill(template)
+                .map_err(|error| Failure::new(Cause::Refused, error.to_string()))
+        };
+        let mut environment = host_environment();
+        environment.extend(self.work.variables(&self.ticket.attempt));
+        environment.insert(tree::MARK.into(), self.folder.key().into());
+        environment.insert(
+            "CUDA_VISIBLE_DEVICES".into(),
+            self.options.gpus.join(",").into(),
+        );
+        for (name, value) in &self.ticket.variables {
+            environment.insert(name.into(), filled(value)?.into());
+        }
+        let path = environment
+            .get(std::ffi::OsStr::new("PATH"))
+            .cloned()
+            .unwrap_or_else(|| "/usr/bin:/bin".into());
+        let folders = self
+            .options
+            .path
+            .iter()
+            .cloned()
+            .chain(std::env::split_paths(&path));
+        let path = std::env::join_paths(folders).map_err(|error| {
+            Failure::new(Cause::Refused, format!("its PATH cannot be set: {error}"))
+        })?;
+        environment.insert("PATH".into(), path);
+        Ok(Prepared {
+            text: filled(&self.ticket.command)?,
+            folder: self.work.code(),
+            environment,
+            output,
+            timeout: self.ticket.timeout_ms.map(Duration::from_millis),
+            grace: Duration::from_millis(self.ticket.grace_ms),
+        })
+    }
+
+    async fn run_command(&mut self, values: &Values) -> Result<Finished, Failure> {
+        let (read, write) =
+            output::pipe().map_err(|error| Failure::of_disk("could not make a pipe", &error))?;
+        let prepared = self.prepare(values, write)?;
+        let tree = Tree::create(&self.folder.key(), self.ticket.resources.memory_bytes);
+        if let Err(error) = self.folder.write(TREE, &tree) {
+            tracing::warn!("the step's processes could not be written down: {error}");
+        }
+        let log = self.depot.log(&self.nonce);
+        let pump = output::Pump::start(read, log, self.hub.clone(), self.depot.patience());
+        let metrics = Metrics::start(self.depot.clone(), self.nonce.clone(), &self.work);
+        let keeper = Keeper::start(
+            &self.work.checkpoints(),
+            self.depot.clone(),
+            self.nonce.clone(),
+        );
+        let keeper =
+            keeper.map_err(|error| Failure::of_disk("could not watch its checkpoints", &error));
+        let finished = match keeper {
+            Ok(keeper) => {
+                let finished = command::run(prepared, &tree, self.stopped.clone()).await;
+                self.checkpoint = keeper
+                    .finish(Duration::from_millis(self.ticket.publish_grace_ms))
+                    .await;
+                finished.map_err(|error| match &error {
+                    StartError::NoShell => Failure::new(Cause::Image, error.to_string()),
+                    StartError::System { .. } => Failure::new(Cause::Exit, error.to_string()),
+                })
+            }
+            Err(failure) => {
+                drop(prepared);
+                Err(failure)
+            }
+        };
+        tree.remove();
+        let logged = pump.finish().await;
+        let measured = metrics.finish().await;
+        if let Err(error) = logged.and(measured) {
+            // The log belongs to the attempt; without a place for it there is none
+            // for its outputs either.
+            let failure = Failure::of_store("could not keep its log or metrics", &error);
+            let finished = finished?;
+            return Err(Failure {
+                exit_code: Some(finished.code),
+                ..failure
+            });
+        }
+        finished
+    }
+
+    /// Whether the command ended well.
+    fn verdict(&self, finished: &Finished) -> Result<(), Failure> {
+        let how = match finished.signal {
+            Some(number) => {
+                let name = nix::sys::signal::Signal::try_from(number)
+                    .map_or("", nix::sys::signal::Signal::as_str);
+                format!("the command was ended by signal {number} ({name})")
+            }
+            None => format!("the command exited with {}", finished.code),
+        };
+        let (cause, message) = match finished.ended_by {
+            Some(EndedBy::Timeout) => {
+                let limit = self.ticket.timeout_ms.unwrap_or_default() as f64 / 1000.0;
+                (
+                    Cause::Timeout,
+                    format!("the command took longer than its limit of {limit} s"),
+                )
+            }
+            // What ends in answer to SIGTERM has not done all of its work, whatever
+            // its exit status says.
+            Some(EndedBy::Stop(Cause::Canceled)) => {
+                (Cause::Canceled, format!("stopped on request; {how}"))
+            }
+            Some(EndedBy::Stop(cause)) => (cause, format!("its launcher got SIGTERM; {how}")),
+            None if finished.out_of_memory => {
+                (Cause::OutOfMemory, format!("memory ran out; {how}"))
+            }
+            None if finished.code == 0 => return Ok(()),
+            None if finished.code == 127 => {
+                (Cause::Exit, format!("{how}: a program was not found"))
+            }
+            None => (Cause::Exit, how),
+        };
+        Err(Failure {
+            cause,
+            exit_code: Some(finished.code),
+            message,
+        })
+    }
+
+    async fn publish(&self, finished: &Finished) -> Result<BTreeMap<String, Artifact>, Failure> {
+        let with_code = |failure: Failure| Failure {
+            exit_code: Some(finished.code),
+            ..failure
+        };
+        let missing: Vec<_> = self
+            .ticket
+            .outputs
+            .iter()
+            .filter_map(|(name, data_type)| {
+                self.missing(name, *data_type)
+                    .map(|what| format!("`{name}` ({what})"))
+            })
+            .collect();
+        if !missing.is_empty() {
+            let message = format!(
+                "the command exited with 0 and did not write its outputs: {}",
+                missing.join(", ")
+            );
+            return Err(with_code(Failure::new(Cause::Exit, message)));
+        }
+        let publish = async {
+            let mut outputs = BTreeMap::new();
+            for (name, data_type) in &self.ticket.outputs {
+                let artifact = self
+                    .depot
+                    .publish(&self.nonce, name, *data_type, &self.work.output(name))
+                    .await;
+                let artifact = artifact.map_err(|error| {
+                    Failure::of_store(&format!("could not publish its output `{name}`"), &error)
+                })?;
+                outputs.insert(name.clone(), artifact);
+            }
+            Ok(outputs)
+        };
+        let mut stopped = self.stopped.clone();
+        let grace = Duration::from_millis(self.ticket.publish_grace_ms);
+        tokio::select! {
+            outputs = publish => outputs.map_err(with_code),
+            stop = stopped.publishing_over(grace) => {
+                Err(with_code(Failure::of_stop(stop, "while its outputs were published")))
+            }
+        }
+    }
+
+    /// Why an output is not there.
+    fn missing(&self, name: &str, data_type: DataType) -> Option<String> {
+        let place = self.work.output(name);
+        let found = std::fs::metadata(&place);
+        match (found, data_type) {
+            (Ok(found), DataType::UriFile) if found.is_dir() => {
+                Some("a folder stands where a file should".to_owned())
+            }
+            (Ok(found), DataType::UriFile) if !found.is_file() => {
+                Some("it is no plain file".to_owned())
+            }
+            (Ok(found), DataType::UriFolder | DataType::Mltable) if !found.is_dir() => {
+                Some("a file stands where a folder should".to_owned())
+            }
+            (Ok(_), _) => None,
+            (Err(_), DataType::UriFile) => Some("no file at its path".to_owned()),
+            (Err(_), _) => Some("its folder was removed".to_owned()),
+        }
+    }
+
+    /// Publishes what a failed step has written, and names it.
+    async fn publish_partial(&self) -> String {
+        let publish = async {
+            let mut kept = Vec::new();
+            for (name, data_type) in &self.ticket.outputs {
+                if self.missing(name, *data_type).is_some() {
+                    continue;
+                }
+                match self
+                    .depot
+                    .publish(&self.nonce, name, *data_type, &self.work.output(name))
+                    .await
+                {
+                    Ok(artifact) if artifact.files > 0 => {
+                        kept.push(format!("`{name}` in {}", artifact.prefix))
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!("the partial output `{name}` is not kept: {}", chain(&error))
+                    }
+                }
+            }
+            kept
+        };
+        let mut stopped = self.stopped.clone();
+        let grace = Duration::from_millis(self.ticket.publish_grace_ms);
+        let kept = tokio::select! {
+            kept = publish => kept,
+            () = tokio::time::sleep(PARTIAL_PATIENCE) => Vec::new(),
+            _ = stopped.publishing_over(grace) => Vec::new(),
+        };
+        if kept.is_empty() {
+            String::new()
+        } else {
+            format!("; partial outputs: {}", kept.join(", "))
+        }
+    }
+
+    async fn commit(
+        &self,
+        outputs: BTreeMap<String, Artifact>,
+        claim: &Claim,
+    ) -> Result<AttemptNews, Failure> {
+        let outcome = Outcome {
+            version: OUTCOME_VERSION,
+            run: self.ticket.attempt.run.clone(),
+            step: self.ticket.attempt.step.clone(),
+            status: Status::Completed,
+            attempt: Some(self.ticket.attempt.number),
+            nonce: Some(self.nonce.clone()),
+            attempts: self.ticket.claims_before + 1,
+            cause: None,
+            exit_code: Some(0),
+            message: None,
+            outputs,
+            reused_from: None,
+            key: self.ticket.key,
+            timings: self.timings,
+            last_lines: self.hub.last_lines(),
+            node: Some(self.node.clone()),
+            started: Some(self.started),
+            ended: now(),
+        };
+        match self.depot.commit(&outcome).await {
+            Ok(Commit::Won) => Ok(AttemptNews::Committed {
+                outcome: Arc::new(outcome),
+            }),
+            Ok(Commit::Lost(stands)) => Ok(AttemptNews::Committed {
+                outcome: Arc::from(stands),
+            }),
+            Err(error) => {
+                let mut failure = Failure::of_store("published, not committed", &error);
+                failure.cause = Cause::Evicted;
+                failure.exit_code = Some(0);
+                let end = self.end(failure, Some(Box::new(outcome)));
+                Ok(self.write_end(end, claim.clone()).await)
+            }
+        }
+    }
+
+    fn end(&self, failure: Failure, published: Option<Box<Outcome>>) -> EndRecord {
+        let Failure {
+            cause,
+            exit_code,
+            message,
+        } = failure;
+        EndRecord {
+            attempt: self.ticket.attempt.clone(),
+            nonce: Some(self.nonce.clone()),
+            cause,
+            exit_code,
+            message,
+            last_lines: self.hub.last_lines(),
+            timings: self.timings,
+            checkpoint: self.checkpoint.clone(),
+            published,
+            node: Some(self.node.clone()),
+            started: Some(self.started),
+            ended: now(),
+        }
+    }
+
+    async fn write_end(&self, end: EndRecord, claim: Claim) -> AttemptNews {
+        match self.depot.write_end(&end).await {
+            Ok(stands) => AttemptNews::Ended { end: stands },
+            Err(error) => {
+                tracing::error!("the attempt's end could not be written: {}", chain(&error));
+                let checkpoint = end.checkpoint.clone();
+                AttemptNews::Gone {
+                    claim: Some(claim),
+                    end: Some(end),
+                    checkpoint,
+                }
+            }
+        }
+    }
+}
+
+/// A path of ours as text; all of them are.
+pub(crate) fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The launcher's own environment without what concerns only the orchestrator.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "on `process` the command inherits the environment of its host"
+)]
+fn host_environment() -> BTreeMap<OsString, OsString> {
+    let ours = [
+        "AURIA_STORE",
+        "AURIA_SERVER",
+        "AURIA_CHECKPOINTS",
+        "AURIA_METRICS",
+        tree::MARK,
+    ];
+    std::env::vars_os()
+        .filter(|(name, _)| !ours.iter().any(|ours| name == *ours))
+        .collect()
+}
+
+/// This machine's name.
+fn host() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}

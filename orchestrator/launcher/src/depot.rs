@@ -1,0 +1,202 @@
+//! All that a launcher asks of the store, for one attempt: a store that does not
+//! answer or is full is asked again until patience ends. Decides nothing.
+
+use crate::attempt::{chain, text};
+use auria_core::outcome::{Artifact, Checkpoint, Claim, EndRecord, Outcome};
+use auria_core::plan::{DataType, InputMode};
+use auria_core::{AttemptId, Digest, Nonce};
+use auria_store::logs::{FlushPolicy, LogWriter};
+use auria_store::{Access, Claimed, Commit, ErrorKind, Journal, Store, StoreError};
+use auria_store::{artifact, checkpoint, layout, snapshot};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The store, for one attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct Depot {
+    store: Store,
+    journal: Journal,
+    attempt: AttemptId,
+    patience: Duration,
+}
+
+impl Depot {
+    /// Opens the store at `url`.
+    pub(crate) async fn open(
+        url: &str,
+        attempt: &AttemptId,
+        patience: Duration,
+    ) -> Result<Self, StoreError> {
+        let url = url.parse()?;
+        let store = patiently(patience, "open the store", || {
+            Store::open(&url, Access::Write)
+        })
+        .await?;
+        let journal = Journal::new(store.clone(), attempt.run.clone());
+        Ok(Self {
+            store,
+            journal,
+            attempt: attempt.clone(),
+            patience,
+        })
+    }
+
+    pub(crate) async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
+        patiently(self.patience, "claim the attempt", || {
+            self.journal.claim(claim)
+        })
+        .await
+    }
+
+    pub(crate) async fn commit(&self, outcome: &Outcome) -> Result<Commit, StoreError> {
+        patiently(self.patience, "commit the outcome", || {
+            self.journal.commit(outcome)
+        })
+        .await
+    }
+
+    pub(crate) async fn write_end(&self, end: &EndRecord) -> Result<EndRecord, StoreError> {
+        patiently(self.patience, "write the attempt's end", || {
+            self.journal.write_end(end)
+        })
+        .await
+    }
+
+    pub(crate) async fn fetch_snapshot(
+        &self,
+        digest: &Digest,
+        to: &Path,
+    ) -> Result<(), StoreError> {
+        let fetch = || snapshot::fetch(&self.store, digest, DataType::UriFolder, to);
+        patiently(self.patience, "fetch the code", fetch)
+            .await
+            .map(drop)
+    }
+
+    /// What the command sees of an artifact: a local path, or where it is.
+    pub(crate) async fn fetch_artifact(
+        &self,
+        artifact: &Artifact,
+        mode: InputMode,
+        to: &Path,
+    ) -> Result<String, StoreError> {
+        match mode {
+            InputMode::Direct => Ok(self.store.uri(&artifact.prefix)),
+            InputMode::Download => {
+                let fetch = || artifact::fetch(&self.store, artifact, to);
+                Ok(text(
+                    &patiently(self.patience, "fetch an input", fetch)
+                        .await?
+                        .path,
+                ))
+            }
+        }
+    }
+
+    /// What the command sees of a snapshot.
+    pub(crate) async fn fetch_input_snapshot(
+        &self,
+        digest: &Digest,
+        data_type: DataType,
+        mode: InputMode,
+        to: &Path,
+    ) -> Result<String, StoreError> {
+        let find = || snapshot::artifact(&self.store, digest, data_type);
+        let artifact = patiently(self.patience, "find an input", find).await?;
+        self.fetch_artifact(&artifact, mode, to).await
+    }
+
+    /// Puts the files of a checkpoint into the folder `to`.
+    pub(crate) async fn restore(
+        &self,
+        checkpoint: &Checkpoint,
+        to: &Path,
+    ) -> Result<(), StoreError> {
+        let AttemptId { run, step, .. } = &self.attempt;
+        let fetch = || checkpoint::fetch(&self.store, run, step, checkpoint, to);
+        patiently(self.patience, "fetch a checkpoint", fetch)
+            .await
+            .map(drop)
+    }
+
+    pub(crate) async fn publish_checkpoint(
+        &self,
+        nonce: &Nonce,
+        generation: u32,
+        local: &Path,
+    ) -> Result<Checkpoint, StoreError> {
+        let publish = || checkpoint::publish(&self.store, &self.attempt, nonce, generation, local);
+        patiently(self.patience, "publish a checkpoint", publish).await
+    }
+
+    /// How long a store that does not answer is asked again.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(crate) fn log(&self, nonce: &Nonce) -> LogWriter {
+        let folder = layout::logs(&self.attempt, nonce);
+        LogWriter::start(self.store.clone(), folder, FlushPolicy::of(&self.store))
+    }
+
+    pub(crate) fn metrics_chunks(&self, nonce: &Nonce) -> LogWriter {
+        let folder = layout::metrics_chunks(&self.attempt, nonce);
+        LogWriter::start(self.store.clone(), folder, FlushPolicy::of(&self.store))
+    }
+
+    pub(crate) async fn write_metrics(
+        &self,
+        nonce: &Nonce,
+        all: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let (path, all) = (
+            layout::metrics(&self.attempt, nonce),
+            bytes::Bytes::from(all),
+        );
+        patiently(self.patience, "write the metrics", || {
+            self.store.write(&path, all.clone())
+        })
+        .await
+    }
+
+    pub(crate) async fn publish(
+        &self,
+        nonce: &Nonce,
+        name: &str,
+        data_type: DataType,
+        local: &Path,
+    ) -> Result<Artifact, StoreError> {
+        let prefix = layout::output(&self.attempt, nonce, name);
+        let manifest = layout::output_manifest(&self.attempt, nonce, name);
+        let publish = || artifact::publish(&self.store, local, data_type, &prefix, &manifest);
+        patiently(self.patience, "publish an output", publish).await
+    }
+}
+
+/// Does `what` again, with growing pauses, while the store does not answer or is
+/// full, until `patience` ends.
+async fn patiently<T, F>(
+    patience: Duration,
+    doing: &str,
+    what: impl Fn() -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let began = Instant::now();
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match what().await {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Full)
+                    && began.elapsed() + pause < patience =>
+            {
+                tracing::warn!("could not {doing}, trying again: {}", chain(&error));
+                // Many launchers may wait for one store.
+                tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
+                pause = (pause * 2).min(Duration::from_secs(15));
+            }
+            answer => return answer,
+        }
+    }
+}

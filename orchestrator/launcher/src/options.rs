@@ -1,0 +1,55 @@
+//! What an executor tells the launcher that it starts; a file in the attempt's
+//! runtime folder.
+
+use auria_core::ticket::Ticket;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a launcher is told. Everything else it reads from the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LaunchOptions {
+    /// The store, as `StoreUrl` reads it; a folder is absolute.
+    pub store: String,
+    /// What to do.
+    pub ticket: Ticket,
+    /// An inherited descriptor that holds the attempt's lock; without one the
+    /// launcher takes the lock itself.
+    pub lock: Option<i32>,
+    /// Inherited descriptors that hold this attempt's share of the machine.
+    pub holds: Vec<i32>,
+    /// The GPUs that the command sees.
+    pub gpus: Vec<String>,
+    /// Put before the command's PATH, in order.
+    pub path: Vec<PathBuf>,
+    /// Where the work folder is made.
+    pub work_root: PathBuf,
+    /// How long the attempt waited for room.
+    pub queued_ms: Option<u64>,
+    /// When room was found, on this machine's monotonic clock (see [`monotonic`]).
+    pub room_at_ms: Option<u64>,
+    /// How long a store that does not answer is asked again.
+    pub store_patience_ms: u64,
+}
+
+/// This machine's monotonic clock, which all of its processes share.
+#[must_use]
+pub fn monotonic() -> Duration {
+    nix::time::ClockId::CLOCK_MONOTONIC
+        .now()
+        .map(Duration::from)
+        .unwrap_or_default()
+}
+
+/// A duration in whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl LaunchOptions {
+    /// The folder that the attempt works in; it is gone once the attempt has ended.
+    #[must_use]
+    pub fn work_folder(&self, folder: &crate::runtime::AttemptFolder) -> PathBuf {
+        self.work_root.join(folder.key())
+    }
+}
