@@ -17,6 +17,7 @@ use auria_steps_common::checkpoint::CheckpointArgs;
 use auria_steps_common::cli::{self, Output};
 use auria_steps_common::device::ComputeArgs;
 use auria_steps_common::files;
+use auria_steps_common::metrics::Metrics;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -172,7 +173,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
                 minutes: *minutes,
                 device,
             };
-            let card = train::run(&request, checkpoints, out)?;
+            let card = train::run(&request, checkpoints, &mut Metrics::from_env()?, out)?;
             cli::print(cli.output, &card, || {
                 let measures: Vec<String> = card
                     .measures

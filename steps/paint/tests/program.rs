@@ -13,6 +13,7 @@ use auria_paint::train::{self, Plan, Request};
 use auria_steps_common::card::Card;
 use auria_steps_common::checkpoint::CheckpointArgs;
 use auria_steps_common::gate::Choice;
+use auria_steps_common::metrics::Metrics;
 use auria_steps_common::{files, weights};
 use tch::Device;
 
@@ -161,7 +162,8 @@ fn a_training_learns_and_the_gate_takes_only_what_is_not_worse() {
         checkpoints: None,
         checkpoint_every: 60,
     };
-    let card = train::run(&request, &none, &at("trained")).unwrap();
+    let mut metrics = Metrics::open(&at("metrics.jsonl")).unwrap();
+    let card = train::run(&request, &none, &mut metrics, &at("trained")).unwrap();
     assert_eq!(card, Card::read(&at("trained")).unwrap());
     assert_eq!(card.data.corpus_digest, data.summary.digest);
 

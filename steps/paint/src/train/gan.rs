@@ -67,9 +67,12 @@ impl Training<'_> {
         for (real, picture) in pairs() {
             apart += distance(picture, real);
         }
-        let finest = &painted.pictures[painted.pictures.len() - 1];
-        let matching =
-            damsm::loss(config, &artist.image.forward(finest, false), &text, &same).total();
+        let matching = if share >= plan.matching_from {
+            let finest = &painted.pictures[painted.pictures.len() - 1];
+            damsm::loss(config, &artist.image.forward(finest, false), &text, &same).total()
+        } else {
+            zero()
+        };
         let divergence = painted.divergence();
         let loss = &deceived * plan.adversarial
             + &matching * plan.lambda

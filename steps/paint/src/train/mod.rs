@@ -86,10 +86,10 @@ struct Training<'a> {
 pub fn run(
     request: &Request<'_>,
     checkpoints: &CheckpointArgs,
+    metrics: &mut Metrics,
     out: &Path,
 ) -> anyhow::Result<Card> {
     let mut checkpoints = Checkpoints::open(checkpoints)?;
-    let mut metrics = Metrics::from_env()?;
     let mut training = Training::new(request);
     let fingerprint = training.fingerprint();
     if let Some(found) = checkpoints.resume(&fingerprint, request.device)? {
@@ -105,7 +105,7 @@ pub fn run(
         let step = training.progress.damsm + training.progress.gan;
         if training.progress.gan == 0 || step.is_multiple_of(request.plan.report) || training.done()
         {
-            training.report(&losses, step, &mut metrics)?;
+            training.report(&losses, step, metrics)?;
         }
         if losses.iter().any(|(_, value)| !value.is_finite()) {
             bail!("the training diverged at step {step}: {losses:?}; another --seed may help");
@@ -115,7 +115,7 @@ pub fn run(
         }
     }
     checkpoints.publish(&training.checkpoint(&fingerprint))?;
-    training.finish(&mut metrics, out)
+    training.finish(metrics, out)
 }
 
 /// The losses of one step by name.

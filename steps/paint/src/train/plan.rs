@@ -27,6 +27,8 @@ pub struct Plan {
     pub discriminator_rate: f64,
     /// The share of the generator's training in which its first stage is alone.
     pub first_stage_share: f64,
+    /// The share after which the DAMSM loss counts.
+    pub matching_from: f64,
     /// The share after which discriminators are trained and count.
     pub adversarial_from: f64,
     /// Weight of the conditioning's divergence from N(0, 1) (1 in the paper).
@@ -59,6 +61,7 @@ impl Plan {
             last_generator_rate: 2e-4,
             discriminator_rate: 2e-4,
             first_stage_share: 0.0,
+            matching_from: 0.0,
             adversarial_from: 0.0,
             divergence: 1.0,
             lambda: 5.0,
@@ -83,6 +86,7 @@ impl Plan {
             last_generator_rate: 2e-4,
             discriminator_rate: 2e-4,
             first_stage_share: 0.45,
+            matching_from: 0.45,
             adversarial_from: 0.6,
             divergence: 0.02,
             lambda: 0.5,
