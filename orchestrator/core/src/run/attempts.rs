@@ -206,10 +206,10 @@ impl RunState {
         let Some(attempt) = self.attempt_mut(i, number) else {
             return;
         };
-        // The end of one that never claimed, and yet a claim was seen: its
-        // launcher came late, and its own end will be told apart from this.
-        let straggles = end.nonce.is_none() && attempt.claimed;
         let is_news = attempt.end.is_none();
+        // The end of one that never claimed, and yet a claim was seen: its
+        // launcher came late and is still to be seen gone.
+        let straggles = is_news && end.nonce.is_none() && attempt.claimed;
         if is_news {
             attempt.claimed |= end.nonce.is_some();
             attempt.nonce = attempt.nonce.take().or_else(|| end.nonce.clone());
@@ -251,6 +251,11 @@ impl RunState {
             return;
         };
         if matches!(attempt.fate, Fate::Over | Fate::Ending | Fate::Judging) {
+            return;
+        }
+        if claim.is_none() && end.is_none() && attempt.claimed {
+            // Told before the claim that is known by now: another launcher holds it.
+            turn.effects.push(Effect::Inspect(self.id(i, number)));
             return;
         }
         if let Some(claim) = claim {

@@ -33,8 +33,8 @@ impl RunState {
         state.note_attempts(&found);
         state.note_outcomes(&found);
         state.ended = found.ended;
+        state.note_failures();
         if state.ended.is_none() && !state.superseded {
-            state.note_failures();
             state.take_up(&mut turn);
         }
         let effects = state.finish(turn);

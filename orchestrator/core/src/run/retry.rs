@@ -11,7 +11,7 @@ use crate::timestamp::Timestamp;
 use std::sync::Arc;
 
 /// The causes that have a budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Budget {
     Exit,
     OutOfMemory,

@@ -1,0 +1,1 @@
+//! Single situations that a page of the protocol names.

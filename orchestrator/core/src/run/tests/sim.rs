@@ -1,0 +1,614 @@
+//! A run state driven through the small world, and what must hold at each step.
+
+use super::facts::{Facts, differences};
+use super::world::World;
+use crate::ids::{AttemptId, StepPath};
+use crate::outcome::{Cause, Decision, EndRecord, RunEnd, Status};
+use crate::plan::PlannedInput;
+use crate::run::retry::Budget;
+use crate::run::{Effect, Event, Limits, Recovered, RunState};
+use crate::ticket::{Ticket, TicketInput};
+use crate::timestamp::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What disturbs a run. A number is the moment, in steps of the schedule.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trouble {
+    pub(super) kills: Vec<usize>,
+    pub(super) cancel: Option<usize>,
+    /// The cancellation comes from another process, through the log.
+    pub(super) cancel_from_outside: bool,
+    /// Some starts of killed drivers come true after the next one took over.
+    pub(super) late_starts: bool,
+    /// Compare the recovered state with the one that events made.
+    pub(super) compare: bool,
+}
+
+pub(super) struct Sim {
+    pub(super) world: World,
+    pub(super) state: RunState,
+    limits: Limits,
+    todo: Vec<Effect>,
+    trouble: Trouble,
+    /// What this driver found, and was told since.
+    found: Recovered,
+    found_at: Timestamp,
+    told: Vec<(Event, Timestamp)>,
+    /// Whether this driver knows of a request to cancel.
+    knows_cancel: bool,
+    granted: BTreeSet<(StepPath, u32)>,
+}
+
+impl Sim {
+    pub(super) fn new(mut world: World, limits: Limits, trouble: Trouble) -> Self {
+        let found = world.take_over();
+        let found_at = world.now;
+        let (state, effects) = recover(&world, &found, &limits);
+        let mut sim = Self {
+            world,
+            state,
+            limits,
+            todo: Vec::new(),
+            trouble,
+            found,
+            found_at,
+            told: Vec::new(),
+            knows_cancel: false,
+            granted: BTreeSet::new(),
+        };
+        sim.take(effects);
+        sim
+    }
+
+    /// Runs to the end, whatever happens.
+    pub(super) fn run(&mut self) -> RunEnd {
+        for moment in 0..200_000 {
+            if self.trouble.kills.contains(&moment) {
+                self.kill();
+            }
+            if self.state.is_over() {
+                self.check_end();
+                return self.world.run_end.clone().unwrap();
+            }
+            if self.trouble.cancel == Some(moment) {
+                self.cancel();
+            }
+            self.one_move();
+        }
+        panic!("the run does not end: {:#?}", Facts::of(&self.state));
+    }
+
+    fn one_move(&mut self) {
+        self.world.now = self.world.now.plus_millis(1);
+        let world = &mut self.world;
+        let mut ways = Vec::new();
+        if !self.todo.is_empty() {
+            ways.push(0);
+        }
+        if !world.mail.is_empty() {
+            ways.push(1);
+        }
+        if world.can_move() {
+            ways.push(2);
+        }
+        if !world.late.is_empty() {
+            ways.push(3);
+        }
+        if ways.is_empty() || (self.state.next_deadline().is_some() && world.dice.once_in(40)) {
+            self.wait();
+            return;
+        }
+        let way = ways[world.dice.below(ways.len())];
+        match way {
+            0 => self.carry_out(),
+            1 => {
+                if let Some(letter) = world.letter() {
+                    self.deliver(letter);
+                }
+            }
+            2 => world.move_on(),
+            _ => {
+                let place = world.dice.below(world.late.len());
+                let ticket = world.late.remove(place);
+                world.start(&ticket);
+            }
+        }
+    }
+
+    /// Nothing else happens: time passes until something is due.
+    fn wait(&mut self) {
+        let Some(at) = self.state.next_deadline() else {
+            if self.trouble.cancel.is_some() && !self.knows_cancel {
+                self.cancel();
+                return;
+            }
+            panic!(
+                "stuck: nothing is under way and nothing is due: {:#?}",
+                Facts::of(&self.state)
+            );
+        };
+        self.world.now = self.world.now.max(at);
+        self.deliver(Event::Tick);
+        assert!(
+            self.state
+                .next_deadline()
+                .is_none_or(|next| next > self.world.now),
+            "what was due is still due"
+        );
+    }
+
+    fn cancel(&mut self) {
+        self.trouble.cancel = Some(usize::MAX);
+        if self.trouble.cancel_from_outside {
+            self.world.append(Decision::CancelRequested {
+                by: "someone".into(),
+            });
+        } else {
+            self.deliver(Event::CancelAsked {
+                by: "ctrl-c".into(),
+            });
+        }
+        if self.world.dice.once_in(4) {
+            self.deliver(Event::KillAsked {
+                by: "ctrl-c".into(),
+            });
+        }
+    }
+
+    fn deliver(&mut self, event: Event) {
+        if let Event::Appended(record) = &event {
+            self.knows_cancel |= matches!(record.decision, Decision::CancelRequested { .. });
+        }
+        self.told.push((event.clone(), self.world.now));
+        let effects = self.state.apply(event, self.world.now);
+        self.check_counts();
+        self.take(effects);
+    }
+
+    fn take(&mut self, effects: Vec<Effect>) {
+        for effect in &effects {
+            self.check_effect(effect);
+        }
+        self.todo.extend(effects);
+    }
+
+    /// Carries one effect out, any of them but that those of one attempt keep
+    /// their order, and some twice.
+    fn carry_out(&mut self) {
+        let place = self.world.dice.below(self.todo.len());
+        let of = attempt_of(&self.todo[place]);
+        let place = match of {
+            Some(id) => self
+                .todo
+                .iter()
+                .position(|effect| attempt_of(effect) == Some(id))
+                .unwrap(),
+            None => place,
+        };
+        let effect = self.todo.remove(place);
+        if let Effect::Append(Decision::Granted { step, attempt, .. }) = &effect {
+            self.check_grant(step, *attempt);
+        }
+        self.world.carry_out(&effect);
+        let twice = !matches!(effect, Effect::Start(_) | Effect::Append(_));
+        if twice && self.world.disorder && self.world.dice.once_in(6) {
+            self.world.carry_out(&effect);
+        }
+    }
+
+    /// The driver dies, and another takes over.
+    fn kill(&mut self) {
+        let told_all = self.told_all();
+        for effect in std::mem::take(&mut self.todo) {
+            if let Effect::Start(ticket) = effect
+                && self.trouble.late_starts
+                && self.world.dice.once_in(2)
+            {
+                self.world.late.push(*ticket);
+            }
+        }
+        self.check_replay();
+        self.found = self.world.take_over();
+        self.found_at = self.world.now;
+        self.told.clear();
+        self.knows_cancel = self
+            .found
+            .log
+            .iter()
+            .any(|r| matches!(r.decision, Decision::CancelRequested { .. }));
+        let (state, effects) = recover(&self.world, &self.found, &self.limits);
+        if self.trouble.compare {
+            let differ = differences(&Facts::of(&told_all), &Facts::of(&state));
+            assert!(differ.is_empty(), "{}", differ.join("\n"));
+        }
+        self.state = state;
+        self.check_counts();
+        self.take(effects);
+    }
+
+    /// The state as it were had all mail come.
+    fn told_all(&self) -> RunState {
+        let mut state = self.state.clone();
+        for event in self.world.mail.clone() {
+            let _ = state.apply(event, self.world.now);
+        }
+        state
+    }
+
+    /// The same events on the same finds give the same state.
+    fn check_replay(&self) {
+        let (mut state, _) = RunState::recover(
+            self.world.plan.clone(),
+            self.world.run.clone(),
+            self.world.epoch,
+            self.found.clone(),
+            self.limits.clone(),
+            self.found_at,
+        );
+        for (event, at) in &self.told {
+            let _ = state.apply(event.clone(), *at);
+        }
+        assert_eq!(state, self.state, "a replay gives another state");
+    }
+
+    fn check_effect(&self, effect: &Effect) {
+        match effect {
+            Effect::Start(ticket) => self.check_start(ticket),
+            Effect::LookUpReuse { step, .. } => self.check_inputs(step),
+            Effect::EndRun(end) => self.check_run_end(end),
+            Effect::Register { step, .. } | Effect::Export { step, .. } => {
+                assert!(
+                    self.world.outcomes[step].status.is_success(),
+                    "{step} is delivered and did not end well"
+                );
+            }
+            Effect::Commit(outcome) => {
+                let published = |end: &EndRecord| end.published.as_deref() == Some(&**outcome);
+                assert!(
+                    outcome.status != Status::Completed || self.world.ends.values().any(published),
+                    "only what an attempt published completes a step"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn check_inputs(&self, step: &StepPath) {
+        let outcome = |of: &StepPath| self.world.outcomes.get(of);
+        let planned = self.world.plan.step(step).unwrap();
+        for input in planned.inputs.values() {
+            if let PlannedInput::Step {
+                step: of, optional, ..
+            } = input
+            {
+                let status = outcome(of).map(|outcome| outcome.status);
+                // An optional input is waited for as well, unless it can no longer come.
+                let there = status.is_some_and(Status::is_success);
+                let never = *optional && self.world.plan.settings.continue_on_step_failure;
+                assert!(
+                    there || never,
+                    "{step} begins before its input from {of} exists: {status:?}"
+                );
+                if !there && never {
+                    let told = status.is_some_and(Status::is_terminal);
+                    assert!(
+                        told || self.is_doomed(of),
+                        "{step} did not wait for its optional input from {of}"
+                    );
+                }
+            }
+        }
+        for of in &planned.after {
+            assert!(
+                outcome(of).is_some_and(|o| o.status.is_success()),
+                "{step} begins before {of}, on which it depends"
+            );
+        }
+        let settings = &self.world.plan.settings;
+        if let Some(init) = &settings.on_init
+            && init != step
+            && settings.on_finalize.as_ref() != Some(step)
+        {
+            assert!(
+                outcome(init).is_some_and(|o| o.status.is_success()),
+                "{step} begins before the first step"
+            );
+        }
+        if settings.on_finalize.as_ref() == Some(step) {
+            let others = self.world.outcomes.keys().filter(|of| *of != step).count();
+            assert_eq!(
+                others + 1,
+                self.world.plan.steps.len(),
+                "the last step is not last"
+            );
+        }
+    }
+
+    /// Whether a step that is not decided yet can no longer run.
+    fn is_doomed(&self, step: &StepPath) -> bool {
+        let planned = self.world.plan.step(step).unwrap();
+        let failed = |of: &StepPath| {
+            self.world.outcomes.get(of).map_or_else(
+                || self.is_doomed(of),
+                |outcome| !outcome.status.is_success(),
+            )
+        };
+        let data = planned.inputs.values().filter_map(|input| match input {
+            PlannedInput::Step {
+                step,
+                optional: false,
+                ..
+            } => Some(step),
+            _ => None,
+        });
+        data.chain(&planned.after).any(failed)
+    }
+
+    fn check_start(&self, ticket: &Ticket) {
+        let id = &ticket.attempt;
+        self.check_inputs(&id.step);
+        assert!(!self.knows_cancel, "{id} starts in a canceled run");
+        let failed = self
+            .world
+            .outcomes
+            .values()
+            .any(|o| matches!(o.status, Status::Failed | Status::Canceled));
+        let known = self.state.failed && failed;
+        let last = self.world.plan.settings.on_finalize.as_ref() == Some(&id.step);
+        let goes_on = self.world.plan.settings.continue_on_step_failure;
+        assert!(goes_on || last || !known, "{id} starts after a failure");
+        if !self.trouble.late_starts {
+            assert!(
+                !self.world.claims.contains_key(id),
+                "{id} starts, and was claimed"
+            );
+            assert!(
+                !self.world.outcomes.contains_key(&id.step),
+                "{id} starts, and its step has an outcome"
+            );
+        }
+        assert!(self.world.live().len() <= self.limits.max_starts || self.trouble.late_starts);
+        if id.number > 1 {
+            let at = self
+                .world
+                .log
+                .iter()
+                .find_map(|record| match &record.decision {
+                    Decision::Granted {
+                        step,
+                        attempt,
+                        not_before,
+                        restore,
+                        ..
+                    } if *step == id.step && *attempt == id.number => {
+                        Some((*not_before, restore.clone()))
+                    }
+                    _ => None,
+                });
+            let (not_before, restore) = at.unwrap_or_else(|| panic!("{id} starts without a grant"));
+            assert!(not_before <= self.world.now, "{id} starts before its time");
+            assert_eq!(
+                restore, ticket.restore,
+                "{id} restores what its grant does not pin"
+            );
+        }
+        for (name, input) in &self.world.plan.step(&id.step).unwrap().inputs {
+            let PlannedInput::Step { step, .. } = input else {
+                continue;
+            };
+            let there = self
+                .world
+                .outcomes
+                .get(step)
+                .is_some_and(|o| o.status.is_success());
+            let given = matches!(ticket.inputs[name], TicketInput::Artifact { .. });
+            assert_eq!(there, given, "input {name} of {id}");
+        }
+        let claims = self
+            .world
+            .claims
+            .keys()
+            .filter(|claim| claim.step == id.step && claim.number < id.number);
+        assert_eq!(
+            claims.count(),
+            ticket.claims_before as usize,
+            "claims before {id}"
+        );
+    }
+
+    /// A grant is appended once, within its budget, and after the end or the
+    /// judgement of the one before.
+    fn check_grant(&mut self, step: &StepPath, number: u32) {
+        assert!(
+            self.granted.insert((step.clone(), number)),
+            "attempt {number} of {step} is granted twice"
+        );
+        let before = AttemptId {
+            run: self.world.run.clone(),
+            step: step.clone(),
+            number: number - 1,
+        };
+        let judged = self.world.log.iter().any(|record| {
+            matches!(&record.decision, Decision::JudgedLost { step: of, attempt, .. }
+                if of == step && *attempt == before.number)
+        });
+        assert!(
+            judged || self.world.ends.contains_key(&before),
+            "{before} neither ended nor was judged lost, and the next is granted"
+        );
+    }
+
+    fn check_budgets(&self) {
+        let mut used: BTreeMap<(StepPath, Budget), u32> = BTreeMap::new();
+        for record in &self.world.log {
+            if let Decision::Granted {
+                step,
+                cause,
+                budget_left,
+                ..
+            } = &record.decision
+            {
+                let policy = &self.world.plan.step(step).unwrap().retry;
+                let size = match cause {
+                    Cause::Exit | Cause::Timeout => policy.exit,
+                    Cause::OutOfMemory => policy.out_of_memory,
+                    Cause::Image => policy.image,
+                    Cause::Preempted => policy.preempted,
+                    Cause::Evicted | Cause::Canceled => policy.evicted,
+                    Cause::NodeLost => policy.node_lost,
+                    other => panic!("{other:?} has no budget"),
+                };
+                let used = used
+                    .entry((step.clone(), Budget::of(*cause).unwrap()))
+                    .or_default();
+                *used += 1;
+                assert_eq!(
+                    used.saturating_add(*budget_left),
+                    size,
+                    "budget of {step} for {cause:?}"
+                );
+            }
+        }
+    }
+
+    fn check_counts(&self) {
+        let mut counts = BTreeMap::new();
+        for step in self.state.steps() {
+            *counts.entry(step.status).or_insert(0u64) += 1;
+        }
+        assert_eq!(&counts, self.state.view().counts, "counts are kept wrong");
+        let unfinished = self
+            .state
+            .steps()
+            .filter(|step| step.outcome.is_none())
+            .count();
+        assert_eq!(unfinished, self.state.view().unfinished);
+    }
+
+    fn check_run_end(&self, end: &RunEnd) {
+        for step in &self.world.plan.steps {
+            assert!(
+                self.world.outcomes.contains_key(&step.path),
+                "the run ends, {} has no outcome",
+                step.path
+            );
+        }
+        if !self.trouble.late_starts {
+            assert!(
+                self.world.live().is_empty(),
+                "the run ends and leaves running: {:?}",
+                self.world.live()
+            );
+        }
+        for (id, claim) in &self.world.claims {
+            let lost = self.world.log.iter().any(|record| {
+                matches!(&record.decision, Decision::JudgedLost { step, attempt, .. }
+                    if *step == id.step && *attempt == id.number)
+            });
+            let won = self.world.outcomes[&id.step].nonce.as_ref() == Some(&claim.nonce);
+            let told =
+                self.world.ends.contains_key(id) || lost || won || self.world.beaten.contains(id);
+            assert!(
+                told || self.trouble.late_starts,
+                "the run ends, {id} neither ended nor was judged lost"
+            );
+        }
+        let bad = self
+            .world
+            .outcomes
+            .values()
+            .any(|o| matches!(o.status, Status::Failed | Status::Canceled));
+        let status = match (self.knows_cancel, bad) {
+            (true, _) => Status::Canceled,
+            (false, true) => Status::Failed,
+            (false, false) => Status::Completed,
+        };
+        assert_eq!(end.status, status);
+        assert_eq!(
+            end.counts.values().sum::<u64>(),
+            self.world.plan.steps.len() as u64
+        );
+    }
+
+    fn check_end(&mut self) {
+        self.check_replay();
+        self.check_budgets();
+        for (step, outcome) in &self.world.outcomes {
+            let planned = self.world.plan.step(step).unwrap();
+            let wanted = |there: bool| there && outcome.status.is_success();
+            let key = (step.clone(), "out".to_owned());
+            assert_eq!(
+                self.world.registered.contains(&key),
+                wanted(planned.outputs["out"].register.is_some())
+            );
+            assert_eq!(
+                self.world.exported.contains(&key),
+                wanted(planned.outputs["out"].export.is_some())
+            );
+            let claims = self
+                .world
+                .claims
+                .keys()
+                .filter(|claim| claim.step == *step)
+                .count();
+            if !self.trouble.late_starts {
+                assert_eq!(
+                    outcome.attempts as usize, claims,
+                    "attempts of {step} are counted wrong"
+                );
+            }
+            if let (Status::Failed | Status::Canceled, Some(number)) =
+                (outcome.status, outcome.attempt)
+            {
+                let id = AttemptId {
+                    run: self.world.run.clone(),
+                    step: step.clone(),
+                    number,
+                };
+                if let Some(end) = self.world.ends.get(&id) {
+                    assert_eq!(outcome.exit_code, end.exit_code);
+                    assert_eq!(outcome.last_lines, end.last_lines);
+                }
+            }
+        }
+        // Whatever comes after the end changes nothing.
+        let before = self.state.clone();
+        let mut late: Vec<Event> = self.world.mail.clone();
+        late.extend(self.told.iter().map(|(event, _)| event.clone()));
+        for event in late {
+            assert_eq!(self.state.apply(event, self.world.now), []);
+        }
+        assert_eq!(self.state.view(), before.view());
+        assert_eq!(self.state.next_deadline(), None);
+    }
+}
+
+fn recover(world: &World, found: &Recovered, limits: &Limits) -> (RunState, Vec<Effect>) {
+    RunState::recover(
+        world.plan.clone(),
+        world.run.clone(),
+        world.epoch,
+        found.clone(),
+        limits.clone(),
+        world.now,
+    )
+}
+
+fn attempt_of(effect: &Effect) -> Option<&AttemptId> {
+    match effect {
+        Effect::Start(ticket) => Some(&ticket.attempt),
+        Effect::Stop { attempt, .. } => Some(attempt),
+        _ => None,
+    }
+}
+
+/// Statuses of the steps and of the run, where a run ended.
+pub(super) fn ends_of(sim: &Sim, end: &RunEnd) -> (Status, BTreeMap<StepPath, Status>) {
+    let steps = sim
+        .world
+        .outcomes
+        .iter()
+        .map(|(step, outcome)| (step.clone(), outcome.status))
+        .collect();
+    (end.status, steps)
+}
