@@ -3,6 +3,7 @@
 //! are. Everything here is a pure function of its arguments: no I/O, no clock, no
 //! randomness, no async. Every other crate of the orchestrator stands on this one.
 
+pub mod check;
 pub mod diagnostic;
 pub mod digest;
 pub mod document;
@@ -12,6 +13,7 @@ pub mod outcome;
 pub mod plan;
 pub mod resources;
 pub mod run;
+pub mod set;
 pub mod ticket;
 pub mod timestamp;
 

@@ -64,7 +64,7 @@ fn named(mapping: &Mapping, found: &mut Vec<FileReference>) {
             ReferenceKind::Environment => text.starts_with("file:"),
         };
         if is_file {
-            let path = resolve_path(entry.value.place.file(), text);
+            let path = resolve_path(entry.value.place.source().base(), text);
             found.push(FileReference {
                 path,
                 kind,

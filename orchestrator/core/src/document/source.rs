@@ -9,16 +9,28 @@ use std::sync::Arc;
 #[derive(PartialEq, Eq)]
 pub struct Source {
     name: String,
+    /// Whether `name` is a path, that paths inside are relative to.
+    is_file: bool,
     text: String,
     /// Byte offset of each line's first character.
     lines: Vec<usize>,
 }
 
 impl Source {
-    /// A text called `name`.
+    /// The text of the file `name`.
     #[must_use]
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
-        let text = text.into();
+        Self::build(name.into(), true, text.into())
+    }
+
+    /// The text of an argument, called `name`; paths in it are relative to the
+    /// current folder.
+    #[must_use]
+    pub fn argument(name: impl Into<String>, text: impl Into<String>) -> Arc<Self> {
+        Self::build(name.into(), false, text.into())
+    }
+
+    fn build(name: String, is_file: bool, text: String) -> Arc<Self> {
         let ends = text
             .bytes()
             .enumerate()
@@ -27,6 +39,7 @@ impl Source {
         let lines = std::iter::once(0).chain(ends).collect();
         Arc::new(Self {
             name: name.into(),
+            is_file,
             text,
             lines,
         })
@@ -36,6 +49,12 @@ impl Source {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The path that paths in it are relative to the folder of.
+    #[must_use]
+    pub fn base(&self) -> &str {
+        if self.is_file { &self.name } else { "" }
     }
 
     /// The text.

@@ -1,0 +1,184 @@
+//! Expressions (`${{ … }}`) and optional parts (`$[[ … ]]`) as they stand in
+//! text. Parses them; what they refer to is resolved elsewhere.
+
+/// A piece of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Text as it stands.
+    Text(String),
+    /// An expression, with its number in the text, from 0.
+    Expression(Expression, usize),
+    /// `$[[ … ]]`.
+    Optional(Vec<Piece>),
+}
+
+/// What stands inside `${{ }}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Expression {
+    /// `parent.inputs.X`.
+    ParentInput(String),
+    /// `parent.outputs.X`.
+    ParentOutput(String),
+    /// `parent.jobs.J.outputs.X`, or `jobs.J.outputs.X` in older files.
+    JobOutput(String, String),
+    /// `inputs.X`.
+    Input(String),
+    /// `outputs.X`.
+    Output(String),
+    /// `search_space.X`.
+    SearchSpace(String),
+    /// `name`: the run's.
+    Name,
+    /// `output_name`.
+    OutputName,
+    /// `default_datastore`.
+    DefaultDatastore,
+    /// Anything else, as it stands.
+    Other(String),
+}
+
+/// A text that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// `${{` without `}}`; the number of the expression.
+    Unclosed(usize),
+    /// `$[[` without `]]`.
+    UnclosedOptional,
+    /// `$[[` inside `$[[`.
+    NestedOptional,
+}
+
+/// Splits `text` into its pieces.
+///
+/// # Errors
+/// Where a bracket that opens an expression or an optional part is not closed.
+pub(crate) fn pieces(text: &str) -> Result<Vec<Piece>, Malformed> {
+    let mut out = Vec::new();
+    let mut count = 0;
+    let mut rest = text;
+    while let Some(at) = rest.find("$[[") {
+        expressions(&rest[..at], &mut count, &mut out)?;
+        let body = &rest[at + 3..];
+        let end = optional_end(body)?;
+        let mut inner = Vec::new();
+        expressions(&body[..end], &mut count, &mut inner)?;
+        out.push(Piece::Optional(inner));
+        rest = &body[end + 2..];
+    }
+    expressions(rest, &mut count, &mut out)?;
+    Ok(out)
+}
+
+fn optional_end(body: &str) -> Result<usize, Malformed> {
+    let end = body.find("]]").ok_or(Malformed::UnclosedOptional)?;
+    if body[..end].contains("$[[") {
+        Err(Malformed::NestedOptional)
+    } else {
+        Ok(end)
+    }
+}
+
+fn expressions(text: &str, count: &mut usize, out: &mut Vec<Piece>) -> Result<(), Malformed> {
+    let mut rest = text;
+    while let Some(at) = rest.find("${{") {
+        let end = rest[at..].find("}}").ok_or(Malformed::Unclosed(*count))? + at;
+        if at > 0 {
+            out.push(Piece::Text(rest[..at].to_owned()));
+        }
+        out.push(Piece::Expression(expression(&rest[at + 3..end]), *count));
+        *count += 1;
+        rest = &rest[end + 2..];
+    }
+    if !rest.is_empty() {
+        out.push(Piece::Text(rest.to_owned()));
+    }
+    Ok(())
+}
+
+fn expression(inner: &str) -> Expression {
+    let inner = inner.trim();
+    let parts: Vec<&str> = inner.split('.').map(str::trim).collect();
+    let name = |text: &str| text.to_owned();
+    match parts.as_slice() {
+        ["parent", "inputs", x] => Expression::ParentInput(name(x)),
+        ["parent", "outputs", x] => Expression::ParentOutput(name(x)),
+        ["parent", "jobs", job, "outputs", x] | ["jobs", job, "outputs", x] => {
+            Expression::JobOutput(name(job), name(x))
+        }
+        ["inputs", x] => Expression::Input(name(x)),
+        ["outputs", x] => Expression::Output(name(x)),
+        ["search_space", x] => Expression::SearchSpace(name(x)),
+        ["name"] => Expression::Name,
+        ["output_name"] => Expression::OutputName,
+        ["default_datastore"] => Expression::DefaultDatastore,
+        _ => Expression::Other(inner.to_owned()),
+    }
+}
+
+/// The expression that `text` is, where it is nothing else.
+///
+/// # Errors
+/// As [`pieces`].
+pub(crate) fn whole(text: &str) -> Result<Option<Expression>, Malformed> {
+    let text = text.trim();
+    if !text.starts_with("${{") {
+        return Ok(None);
+    }
+    let mut count = 0;
+    let mut out = Vec::new();
+    expressions(text, &mut count, &mut out)?;
+    Ok(match out.as_slice() {
+        [Piece::Expression(expression, _)] => Some(expression.clone()),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Expression, Malformed, Piece, pieces, whole};
+
+    #[test]
+    fn brackets_of_the_shell_are_left_alone() {
+        let text = "if [[ -f x ]]; then a[0]=1; fi $[[--mood ${{ inputs.mood }}]] ${{outputs.o}}";
+        assert_eq!(
+            pieces(text).unwrap(),
+            [
+                Piece::Text("if [[ -f x ]]; then a[0]=1; fi ".into()),
+                Piece::Optional(vec![
+                    Piece::Text("--mood ".into()),
+                    Piece::Expression(Expression::Input("mood".into()), 0),
+                ]),
+                Piece::Text(" ".into()),
+                Piece::Expression(Expression::Output("o".into()), 1),
+            ]
+        );
+        assert_eq!(pieces("a ${{inputs.x"), Err(Malformed::Unclosed(0)));
+        assert_eq!(pieces("a $[[ x"), Err(Malformed::UnclosedOptional));
+        assert_eq!(
+            pieces("a $[[ x $[[ y ]] ]]"),
+            Err(Malformed::NestedOptional)
+        );
+    }
+
+    #[test]
+    fn every_form_of_a_binding() {
+        let forms = [
+            ("${{parent.inputs.x}}", Expression::ParentInput("x".into())),
+            (
+                "${{ parent.jobs.a.outputs.o }}",
+                Expression::JobOutput("a".into(), "o".into()),
+            ),
+            (
+                "${{jobs.a.outputs.o}}",
+                Expression::JobOutput("a".into(), "o".into()),
+            ),
+            ("${{inputs.x}}", Expression::Input("x".into())),
+            ("${{name}}", Expression::Name),
+            ("${{a.b}}", Expression::Other("a.b".into())),
+        ];
+        for (text, expected) in forms {
+            assert_eq!(whole(text), Ok(Some(expected)), "{text}");
+        }
+        assert_eq!(whole("x ${{name}}"), Ok(None));
+    }
+}

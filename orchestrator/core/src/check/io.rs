@@ -1,0 +1,359 @@
+//! Inputs and outputs as they are declared and given. What a binding refers to is
+//! resolved in `bind`.
+
+use super::Checker;
+use super::expression::{self, Expression};
+use super::fields::{INPUT, OUTPUT, Status};
+use super::read::{Object, entry_place, object, refused};
+use super::types::{Bound, DataRef, InputDecl, InputType, Literal, Location, ParameterType};
+use crate::diagnostic::Diagnostic;
+use crate::document::{Entry, Node, Place, resolve_path};
+use crate::plan::{AssetName, DataType, InputMode};
+
+/// An output as it is declared or given.
+pub(crate) struct OutputSpec {
+    pub(crate) data_type: Option<DataType>,
+    pub(crate) register: Option<AssetName>,
+    /// A binding, with where it stands.
+    pub(crate) binding: Option<(Expression, Place)>,
+    pub(crate) place: Place,
+}
+
+impl Checker<'_> {
+    /// An input as a component or a pipeline declares it, or as an inline job
+    /// gives it: a single value says no type.
+    pub(crate) fn input_decl(&mut self, entry: &Entry) -> InputDecl {
+        let mut decl = InputDecl {
+            name: entry.key.to_string(),
+            input_type: InputType::Any,
+            optional: false,
+            default: None,
+            min: None,
+            max: None,
+            choices: Vec::new(),
+            mode: InputMode::Download,
+            place: entry.key_place.clone(),
+        };
+        self.input_name(entry);
+        if entry.value.as_mapping().is_none() {
+            if entry.value.as_sequence().is_some() {
+                let message = format!(
+                    "the input `{}` must be a single value or a mapping, not a list",
+                    entry.key
+                );
+                self.out
+                    .push(Diagnostic::error("wrong-type", message, &entry.key_place));
+                decl.input_type = InputType::Unknown;
+            }
+            return decl;
+        }
+        let Some(input) = object(&entry.value, &entry.key_place, &INPUT, &mut self.out) else {
+            return decl;
+        };
+        decl.input_type = input_type(&input);
+        decl.optional = input.boolean("optional").unwrap_or(false);
+        decl.mode = input.text("mode").map_or(InputMode::Download, input_mode);
+        decl.min = input.number("min");
+        decl.max = input.number("max");
+        let choices = input
+            .node("enum")
+            .and_then(Node::as_sequence)
+            .unwrap_or_default();
+        decl.choices = choices.iter().filter_map(Literal::of).collect();
+        if let Some(default) = input.get("default") {
+            decl.default = self.default(&decl, default);
+        }
+        decl
+    }
+
+    fn input_name(&mut self, entry: &Entry) {
+        let mut bytes = entry.key.bytes();
+        let good = matches!(bytes.next(), Some(b'a'..=b'z' | b'A'..=b'Z' | b'_'))
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !good {
+            let message = format!("`{}` cannot be the name of an input or output", entry.key);
+            self.out.push(
+                Diagnostic::error("bad-name", message, &entry.key_place)
+                    .help("letters, digits and `_`, not beginning with a digit"),
+            );
+        }
+    }
+
+    /// The default of an input, checked against its own type.
+    fn default(&mut self, decl: &InputDecl, entry: &Entry) -> Option<Bound> {
+        let literal = Literal::of(&entry.value)?;
+        if let InputType::Data(data_type) = decl.input_type {
+            let location = self.location(&literal.text, &entry.value, &literal.place)?;
+            let place = literal.place;
+            return Some(Bound::Data(DataRef {
+                location,
+                data_type: Some(data_type),
+                mode: None,
+                place,
+            }));
+        }
+        self.literal_fits(&literal, decl, &literal.place, "the default of");
+        Some(Bound::Literal(literal))
+    }
+
+    /// Reports where `literal` is no value of `decl`.
+    pub(crate) fn literal_fits(
+        &mut self,
+        literal: &Literal,
+        decl: &InputDecl,
+        place: &Place,
+        of: &str,
+    ) -> bool {
+        let Err(why) = literal.for_input(decl) else {
+            return true;
+        };
+        let InputType::Parameter(declared) = decl.input_type else {
+            return true;
+        };
+        let code = if literal.as_type(declared).is_err() {
+            "wrong-type"
+        } else {
+            "out-of-range"
+        };
+        let message = format!("{of} the input `{}`: {why}", decl.name);
+        let mut diagnostic = Diagnostic::error(code, message, place);
+        if place != &decl.place && of != "the default of" {
+            diagnostic = diagnostic.label(&decl.place, "declared here");
+        }
+        self.out.push(diagnostic);
+        false
+    }
+
+    /// The value that an input object holds by itself: `value`, `path`, `default`.
+    /// A path that is a binding is not one of them.
+    pub(crate) fn own_value(&mut self, entry: &Entry) -> Option<Bound> {
+        let node = &entry.value;
+        if node.as_mapping().is_none() {
+            return Literal::of(node)
+                .filter(|_| !node.is_null())
+                .map(Bound::Literal);
+        }
+        // The keys were checked when the declaration was read.
+        let input = object(node, &entry.key_place, &INPUT, &mut Vec::new())?;
+        if let Some(value) = input.node("value").and_then(Literal::of) {
+            return Some(Bound::Literal(value));
+        }
+        let data_type = match input_type(&input) {
+            InputType::Data(data_type) => Some(data_type),
+            _ => None,
+        };
+        let path = input.node("path")?;
+        let location = self.location(path.as_text()?, path, path.shown_at())?;
+        let mode = input.text("mode").map(input_mode);
+        Some(Bound::Data(DataRef {
+            location,
+            data_type,
+            mode,
+            place: path.shown_at().clone(),
+        }))
+    }
+
+    /// Where data is that `text` names.
+    pub(crate) fn location(&mut self, text: &str, node: &Node, place: &Place) -> Option<Location> {
+        if text.contains("${{") {
+            let what = "an expression inside a path of data";
+            self.out.push(refused(
+                what,
+                Status::NotYet("write the path itself"),
+                place,
+            ));
+            return None;
+        }
+        if text.starts_with("azureml://registries/") {
+            let status = Status::AzureOnly("copy the data, and name the copy");
+            self.out
+                .push(refused("a registry of Azure ML", status, place));
+            return None;
+        }
+        if text.starts_with("azureml://") {
+            let status = Status::NotYet("name a local path, or the object's own URI (`s3://…`)");
+            self.out
+                .push(refused("a datastore of Azure ML", status, place));
+            return None;
+        }
+        if text.starts_with("azureml:") {
+            return Some(Location::Asset(text.to_owned()));
+        }
+        if text.contains("://") && !text.starts_with("file://") {
+            return Some(Location::Uri(text.to_owned()));
+        }
+        Some(Location::Local(resolve_path(
+            node.place.source().base(),
+            text,
+        )))
+    }
+
+    /// An output as it is declared or given.
+    pub(crate) fn output_spec(&mut self, entry: &Entry) -> OutputSpec {
+        self.input_name(entry);
+        let mut spec = OutputSpec {
+            data_type: None,
+            register: None,
+            binding: None,
+            place: entry.key_place.clone(),
+        };
+        let node = &entry.value;
+        if node.is_null() {
+            return spec;
+        }
+        if node.as_scalar().is_some() {
+            self.output_path(entry, &mut spec);
+            return spec;
+        }
+        if entry.value.as_sequence().is_some() {
+            let message = format!(
+                "the output `{}` must be a binding or a mapping, not a list",
+                entry.key
+            );
+            self.out
+                .push(Diagnostic::error("wrong-type", message, &entry.key_place));
+            return spec;
+        }
+        if let Some(kind) = node.get("type").and_then(Node::as_text)
+            && matches!(kind, "string" | "integer" | "number" | "boolean")
+        {
+            let status = Status::NotYet("write the value into a file of an output");
+            let place = node
+                .get("type")
+                .map_or(&entry.key_place, Node::shown_at)
+                .clone();
+            self.out.push(refused(
+                &format!("an output of type `{kind}`"),
+                status,
+                &place,
+            ));
+            return spec;
+        }
+        let Some(output) = object(node, &entry.key_place, &OUTPUT, &mut self.out) else {
+            return spec;
+        };
+        spec.data_type = output.text("type").and_then(data_type);
+        if let Some(path) = output.get("path") {
+            self.output_path(path, &mut spec);
+        }
+        if let Some(name) = output.get("name") {
+            spec.register = self.asset_name(&output, name, spec.data_type);
+        } else if let Some(version) = output.get("version") {
+            let message = format!("the output `{}` has a `version` but no `name`", entry.key);
+            self.out.push(
+                Diagnostic::error("missing-key", message, &version.key_place)
+                    .help("`name` and `version` together register the output as an asset"),
+            );
+        }
+        spec
+    }
+
+    fn asset_name(
+        &mut self,
+        output: &Object<'_>,
+        name: &Entry,
+        data_type: Option<DataType>,
+    ) -> Option<AssetName> {
+        let text = name.value.as_text()?;
+        let good = !text.is_empty()
+            && text.len() <= 255
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+            && text.as_bytes()[0].is_ascii_alphanumeric();
+        if !good {
+            let message = format!("`{text}` cannot be the name of an asset");
+            self.out.push(
+                Diagnostic::error("bad-name", message, entry_place(name))
+                    .help("letters, digits, `-`, `_` and `.`, beginning with a letter or digit"),
+            );
+            return None;
+        }
+        let is_model = matches!(
+            data_type,
+            Some(DataType::CustomModel | DataType::MlflowModel | DataType::TritonModel)
+        );
+        Some(AssetName {
+            kind: if is_model { "model" } else { "data" }.to_owned(),
+            name: text.to_owned(),
+            version: output.owned("version"),
+        })
+    }
+
+    fn output_path(&mut self, entry: &Entry, spec: &mut OutputSpec) {
+        let Some(text) = entry.value.as_text() else {
+            return;
+        };
+        let place = entry.value.expression_place(0);
+        match expression::whole(text) {
+            Ok(Some(found)) => spec.binding = Some((found, place)),
+            Ok(None) if is_run_place(text) => {
+                let message = "outputs are kept in the run's store, not at this path";
+                self.out
+                    .push(Diagnostic::warning("ignored", message, entry_place(entry)));
+            }
+            Ok(None) => {
+                let status =
+                    Status::NotYet("`auria-pipeline download` copies a run's outputs anywhere");
+                self.out.push(refused(
+                    "a path of an output's own",
+                    status,
+                    entry_place(entry),
+                ));
+            }
+            Err(_) => self.malformed(&entry.value),
+        }
+    }
+
+    /// Reports an expression that is not closed.
+    pub(crate) fn malformed(&mut self, node: &Node) {
+        let message = "`${{` is not closed by `}}`";
+        self.out.push(Diagnostic::error(
+            "bad-expression",
+            message,
+            node.shown_at(),
+        ));
+    }
+}
+
+/// Whether a path of an output is a place of the run's own, as the default is:
+/// `azureml://datastores/${{default_datastore}}/paths/azureml/${{name}}/${{output_name}}`.
+fn is_run_place(text: &str) -> bool {
+    let dense: String = text.chars().filter(|character| *character != ' ').collect();
+    dense.starts_with("azureml://datastores/") && dense.contains("${{name}}")
+}
+
+/// What `type` says; without one an input with a `path` is a folder.
+fn input_type(input: &Object<'_>) -> InputType {
+    match input.text("type") {
+        Some("string") => InputType::Parameter(ParameterType::String),
+        Some("integer") => InputType::Parameter(ParameterType::Integer),
+        Some("number") => InputType::Parameter(ParameterType::Number),
+        Some("boolean") => InputType::Parameter(ParameterType::Boolean),
+        Some(text) => data_type(text).map_or(InputType::Unknown, InputType::Data),
+        None if input.has("type") => InputType::Unknown,
+        None => InputType::Any,
+    }
+}
+
+/// The type of data called `text`.
+pub(crate) fn data_type(text: &str) -> Option<DataType> {
+    Some(match text {
+        "uri_file" => DataType::UriFile,
+        "uri_folder" => DataType::UriFolder,
+        "mltable" => DataType::Mltable,
+        "custom_model" => DataType::CustomModel,
+        "mlflow_model" => DataType::MlflowModel,
+        "triton_model" => DataType::TritonModel,
+        _ => return None,
+    })
+}
+
+/// Mounts are copies here.
+fn input_mode(text: &str) -> InputMode {
+    if text == "direct" {
+        InputMode::Direct
+    } else {
+        InputMode::Download
+    }
+}
