@@ -4,3 +4,4 @@ pub mod driver;
 pub mod executor;
 pub mod lease;
 pub mod machine;
+pub mod process;

@@ -1,0 +1,123 @@
+//! Starts a launcher: detached from this process and its terminal, with the locks
+//! of its attempt and of its share of the machine, which live as long as it does.
+
+use super::slots::Share;
+use auria_launcher::LaunchOptions;
+use auria_launcher::runtime::{AttemptFolder, LAUNCH, RuntimeError};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::process::{Child, Command};
+
+/// The program that is a launcher when it is started with `arguments` and the
+/// path of an attempt's runtime folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LauncherCommand {
+    /// The program.
+    pub program: PathBuf,
+    /// What stands before the folder.
+    pub arguments: Vec<OsString>,
+}
+
+impl LauncherCommand {
+    /// This very program, with `arguments`.
+    ///
+    /// # Errors
+    /// Where the system does not say which program this is.
+    pub fn of_this_program(arguments: &[&str]) -> io::Result<Self> {
+        Ok(Self {
+            program: std::env::current_exe()?,
+            arguments: arguments.iter().map(OsString::from).collect(),
+        })
+    }
+
+    /// The file to execute. Where this very program was replaced meanwhile (a new
+    /// build), its old file is still there under a name of the kernel's: a launcher
+    /// is never of another version than its orchestrator.
+    fn file(&self, this: &Path) -> PathBuf {
+        let own = Path::new("/proc/self/exe");
+        let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
+        let is_this = self.program == this;
+        if is_this && identity(&self.program) != identity(own) {
+            own.to_owned()
+        } else {
+            self.program.clone()
+        }
+    }
+}
+
+/// Starts the launcher of `folder`, whose lock is `lock`.
+pub(super) fn launch(
+    command: &LauncherCommand,
+    this: &Path,
+    folder: &AttemptFolder,
+    options: &mut LaunchOptions,
+    lock: &File,
+    share: &Share,
+) -> Result<Child, LaunchError> {
+    options.lock = Some(lock.as_raw_fd());
+    options.holds = vec![share.file.as_raw_fd()];
+    options.gpus.clone_from(&share.gpus);
+    folder.write(LAUNCH, options)?;
+    let log =
+        File::create(folder.launcher_log()).map_err(|source| LaunchError::Spawn { source })?;
+    spawn(command, this, folder, log, lock, share).map_err(|source| LaunchError::Spawn { source })
+}
+
+#[expect(
+    unsafe_code,
+    reason = "a session of its own and the inherited locks are set between fork and exec"
+)]
+fn spawn(
+    command: &LauncherCommand,
+    this: &Path,
+    folder: &AttemptFolder,
+    log: File,
+    lock: &File,
+    share: &Share,
+) -> io::Result<Child> {
+    let numbers = [lock.as_raw_fd(), share.file.as_raw_fd()];
+    let mut launcher = Command::new(command.file(this));
+    launcher
+        .arg0(&command.program)
+        .args(&command.arguments)
+        .arg(folder.path())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(false);
+    // SAFETY: only system calls that are safe after fork, and no allocation; the
+    // descriptors are open, since `lock` and `share` outlive the call of `spawn`.
+    unsafe {
+        launcher.pre_exec(move || {
+            nix::unistd::setsid()?;
+            // In the child alone: no other program that this process starts at the
+            // same time may inherit them.
+            for number in numbers {
+                let descriptor = std::os::fd::BorrowedFd::borrow_raw(number);
+                auria_launcher::ofd::set_inherited(descriptor, true)?;
+            }
+            Ok(())
+        });
+    }
+    launcher.spawn()
+}
+
+/// A launcher could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaunchError {
+    /// Its folder cannot be used.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The system refused.
+    #[error("could not start a launcher: {source}")]
+    Spawn {
+        /// Why.
+        source: io::Error,
+    },
+}
