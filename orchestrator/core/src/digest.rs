@@ -57,7 +57,9 @@ impl FromStr for Digest {
     type Err = DigestError;
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let hex = text.strip_prefix("blake3:").unwrap_or(text);
-        blake3::Hash::from_hex(hex).map(Self::from).map_err(|_| DigestError(text.to_owned()))
+        blake3::Hash::from_hex(hex)
+            .map(Self::from)
+            .map_err(|_| DigestError(text.to_owned()))
     }
 }
 
@@ -69,7 +71,9 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -84,7 +88,10 @@ pub fn canonical_json(value: &impl Serialize) -> Result<String, serde_json::Erro
             serde_json::Value::Object(map) => {
                 let mut entries: Vec<_> = map.into_iter().collect();
                 entries.sort_by(|a, b| a.0.cmp(&b.0));
-                entries.into_iter().map(|(key, value)| (key, sort(value))).collect()
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key, sort(value)))
+                    .collect()
             }
             serde_json::Value::Array(items) => items.into_iter().map(sort).collect(),
             other => other,
@@ -101,7 +108,10 @@ mod tests {
     fn equal_values_give_equal_bytes() {
         let a = serde_json::json!({"b": [1, {"z": 1, "a": 2}], "a": null});
         let b = serde_json::json!({"a": null, "b": [1, {"a": 2, "z": 1}]});
-        assert_eq!(canonical_json(&a).unwrap(), r#"{"a":null,"b":[1,{"a":2,"z":1}]}"#);
+        assert_eq!(
+            canonical_json(&a).unwrap(),
+            r#"{"a":null,"b":[1,{"a":2,"z":1}]}"#
+        );
         assert_eq!(Digest::of_json(&a).unwrap(), Digest::of_json(&b).unwrap());
     }
 

@@ -71,14 +71,23 @@ name_type! {
 }
 
 fn check_run(text: &str) -> Result<(), NameError> {
-    let fail = |why| Err(NameError { what: "run name", text: text.to_owned(), why });
+    let fail = |why| {
+        Err(NameError {
+            what: "run name",
+            text: text.to_owned(),
+            why,
+        })
+    };
     if text.is_empty() || text.len() > 50 {
         return fail("it must have 1 to 50 characters");
     }
     if text == "latest" {
         return fail("`latest` always means the newest run");
     }
-    if !text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_')) {
+    if !text
+        .bytes()
+        .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+    {
         return fail("only lower-case letters, digits, `-` and `_` may stand in it");
     }
     if !text.as_bytes()[0].is_ascii_alphanumeric() {
@@ -88,14 +97,22 @@ fn check_run(text: &str) -> Result<(), NameError> {
 }
 
 fn check_step(text: &str) -> Result<(), NameError> {
-    let fail = |why| Err(NameError { what: "step path", text: text.to_owned(), why });
+    let fail = |why| {
+        Err(NameError {
+            what: "step path",
+            text: text.to_owned(),
+            why,
+        })
+    };
     if text.is_empty() || text.len() > 512 {
         return fail("it must have 1 to 512 characters");
     }
     for (i, part) in text.split('.').enumerate() {
         let number = i > 0 && !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
         if !number && !is_identifier(part) {
-            return fail("each part must be an identifier of `a-z`, `0-9` and `_` that does not begin with a digit");
+            return fail(
+                "each part must be an identifier of `a-z`, `0-9` and `_` that does not begin with a digit",
+            );
         }
     }
     Ok(())
@@ -105,14 +122,19 @@ fn check_nonce(text: &str) -> Result<(), NameError> {
     if text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
         return Ok(());
     }
-    Err(NameError { what: "nonce", text: text.to_owned(), why: "it must be 16 lower-case hexadecimal digits" })
+    Err(NameError {
+        what: "nonce",
+        text: text.to_owned(),
+        why: "it must be 16 lower-case hexadecimal digits",
+    })
 }
 
 /// Whether `text` is a lower-case identifier: `[a-z_][a-z0-9_]*`.
 #[must_use]
 pub fn is_identifier(text: &str) -> bool {
     let mut bytes = text.bytes();
-    matches!(bytes.next(), Some(b'a'..=b'z' | b'_')) && bytes.all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    matches!(bytes.next(), Some(b'a'..=b'z' | b'_'))
+        && bytes.all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 impl StepPath {
@@ -177,6 +199,9 @@ mod tests {
         for bad in ["", "3", "a..b", "a.", "A", "a/b", ".", "..", "a.-1"] {
             assert!(bad.parse::<StepPath>().is_err(), "{bad}");
         }
-        assert_eq!("loop.3.inner".parse::<StepPath>().unwrap().display(), "loop[3].inner");
+        assert_eq!(
+            "loop.3.inner".parse::<StepPath>().unwrap().display(),
+            "loop[3].inner"
+        );
     }
 }

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod key;
 pub mod outcome;
 pub mod plan;
+pub mod planner;
 pub mod resources;
 pub mod run;
 pub mod set;

@@ -362,6 +362,19 @@ impl Default for RetryPolicy {
     }
 }
 
+impl PlannedStep {
+    /// The steps that this one comes after: those it takes data from, and those of
+    /// `depends_on`.
+    #[must_use]
+    pub fn dependencies(&self) -> BTreeSet<&StepPath> {
+        let data = self.inputs.values().filter_map(|input| match input {
+            PlannedInput::Step { step, .. } => Some(step),
+            _ => None,
+        });
+        data.chain(&self.after).collect()
+    }
+}
+
 impl Plan {
     /// The step at `path`.
     #[must_use]
@@ -372,10 +385,16 @@ impl Plan {
     /// Every snapshot that the run needs.
     #[must_use]
     pub fn snapshots(&self) -> BTreeSet<Digest> {
-        let inputs = self.steps.iter().flat_map(|step| step.inputs.values()).filter_map(|input| match input {
-            PlannedInput::Snapshot { digest, .. } => Some(*digest),
-            _ => None,
-        });
-        inputs.chain(self.steps.iter().filter_map(|step| step.code)).collect()
+        let inputs = self
+            .steps
+            .iter()
+            .flat_map(|step| step.inputs.values())
+            .filter_map(|input| match input {
+                PlannedInput::Snapshot { digest, .. } => Some(*digest),
+                _ => None,
+            });
+        inputs
+            .chain(self.steps.iter().filter_map(|step| step.code))
+            .collect()
     }
 }

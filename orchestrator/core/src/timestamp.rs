@@ -12,7 +12,10 @@ impl Timestamp {
     /// This point in time and `millis` milliseconds more (saturating).
     #[must_use]
     pub fn plus_millis(self, millis: u64) -> Self {
-        Self(self.0.saturating_add(i64::try_from(millis).unwrap_or(i64::MAX)))
+        Self(
+            self.0
+                .saturating_add(i64::try_from(millis).unwrap_or(i64::MAX)),
+        )
     }
 
     /// Milliseconds from `earlier` to this, 0 where the clock went backwards.
@@ -52,7 +55,9 @@ impl<'de> Deserialize<'de> for Timestamp {
         let text = String::deserialize(deserializer)?;
         let at = time::OffsetDateTime::parse(&text, &Rfc3339).map_err(serde::de::Error::custom)?;
         let millis = at.unix_timestamp_nanos().div_euclid(1_000_000);
-        i64::try_from(millis).map(Self).map_err(serde::de::Error::custom)
+        i64::try_from(millis)
+            .map(Self)
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -64,8 +69,15 @@ mod tests {
     fn reads_back_what_it_writes() {
         for millis in [0, 1, 999, 1_767_323_045_678, -1] {
             let text = serde_json::to_string(&Timestamp(millis)).unwrap();
-            assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), Timestamp(millis), "{text}");
+            assert_eq!(
+                serde_json::from_str::<Timestamp>(&text).unwrap(),
+                Timestamp(millis),
+                "{text}"
+            );
         }
-        assert_eq!(Timestamp(1_767_323_045_678).to_string(), "2026-01-02T03:04:05.678Z");
+        assert_eq!(
+            Timestamp(1_767_323_045_678).to_string(),
+            "2026-01-02T03:04:05.678Z"
+        );
     }
 }

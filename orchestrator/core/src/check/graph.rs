@@ -100,11 +100,17 @@ impl Checker<'_> {
             let needs: BTreeSet<usize> = own.iter().map(|(need, _)| *need).collect();
             step.needs = needs.into_iter().collect();
         }
+        let commands = steps.iter().map(|step| match &step.work {
+            Work::Command(_) => 1,
+            Work::Pipeline(inner) => inner.commands,
+        });
+        let commands = commands.fold(0usize, usize::saturating_add);
         Graph {
             inputs,
             outputs,
             steps,
             order,
+            commands,
         }
     }
 

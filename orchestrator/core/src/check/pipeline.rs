@@ -11,6 +11,10 @@ use crate::plan::AssetName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Most steps of one pipeline. A few components that use each other twice could
+/// stand for more steps than any machine holds.
+const MAX_COMMANDS: usize = 1_000_000;
+
 impl Checker<'_> {
     pub(crate) fn pipeline(&mut self, document: &Document) -> Option<Pipeline> {
         let root = &document.root;
@@ -62,6 +66,13 @@ impl Checker<'_> {
             let help = format!("bind an output of a step to `${{{{parent.outputs.{name}}}}}`");
             self.out
                 .push(Diagnostic::warning("unbound-output", message, &output.place).help(help));
+        }
+        if graph.commands > MAX_COMMANDS {
+            let message = format!(
+                "the pipeline has {} steps, those of nested pipelines counted; {MAX_COMMANDS} is the limit",
+                graph.commands
+            );
+            self.out.push(Diagnostic::error("too-large", message, &top));
         }
         let settings = self.settings(&from, &graph);
         let tags = from

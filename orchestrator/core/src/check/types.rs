@@ -63,6 +63,8 @@ pub struct Graph {
     pub steps: Vec<Step>,
     /// Indices of `steps`: dependencies first, otherwise the order of the file.
     pub order: Vec<usize>,
+    /// Commands in it, those of nested pipelines counted each time they are used.
+    pub commands: usize,
 }
 
 /// An output of a [`Graph`].

@@ -1,0 +1,672 @@
+//! Nested pipelines become steps of one list, `outer.inner`, and every binding is
+//! followed to where its value comes from.
+
+use super::text::{Words, program, template};
+use super::{Asset, Facts, Target};
+use crate::check::{
+    Bound, CommandStep, DataRef, EnvironmentSpec, Graph, InputDecl, InputType, Literal, Location,
+    Pipeline, Step, StepInput, Work,
+};
+use crate::diagnostic::Diagnostic;
+use crate::document::{Place, Resolved};
+use crate::ids::StepPath;
+use crate::plan::{
+    AssetName, DataType, Environment, InputMode, PLAN_VERSION, Plan, PlanSettings, PlannedInput,
+    PlannedOutput, PlannedPipelineOutput, PlannedStep, ProcessEnvironment, Reuse, Template,
+    TemplatePart,
+};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// The value of an input, every binding followed.
+#[derive(Clone)]
+enum Source {
+    Literal(Literal),
+    Data(DataRef),
+    Step {
+        step: StepPath,
+        output: String,
+        data_type: DataType,
+    },
+    Absent,
+}
+
+/// What the steps of one graph see.
+struct Scope {
+    prefix: Option<StepPath>,
+    inputs: BTreeMap<String, Source>,
+    /// Steps that all steps of this graph come after.
+    after: BTreeSet<StepPath>,
+}
+
+struct Planner<'a> {
+    pipeline: &'a Pipeline,
+    facts: &'a Facts,
+    words: Words<'a>,
+    steps: Vec<PlannedStep>,
+    errors: Vec<Diagnostic>,
+    /// Names, paths and images that were reported as missing.
+    reported: HashSet<String>,
+}
+
+/// The plan, and what is wrong with it.
+pub(super) fn flatten(pipeline: &Pipeline, facts: &Facts) -> (Plan, Vec<Diagnostic>) {
+    let mut planner = Planner {
+        pipeline,
+        facts,
+        words: Words {
+            run: &facts.run,
+            datastore: pipeline
+                .settings
+                .default_datastore
+                .as_deref()
+                .unwrap_or("workspaceblobstore"),
+        },
+        steps: Vec::new(),
+        errors: Vec::new(),
+        reported: HashSet::new(),
+    };
+    let graph = &pipeline.graph;
+    let inputs = graph
+        .inputs
+        .iter()
+        .map(|decl| (decl.name.clone(), planner.pipeline_input(decl)))
+        .collect();
+    let scope = Scope {
+        prefix: None,
+        inputs,
+        after: BTreeSet::new(),
+    };
+    planner.graph(graph, &scope);
+    let outputs = planner.outputs(graph);
+    let top = |index: Option<usize>| -> Option<StepPath> {
+        graph
+            .steps
+            .get(index?)
+            .and_then(|step| step.name.parse().ok())
+    };
+    let plan = Plan {
+        version: PLAN_VERSION,
+        pipeline: pipeline.name.clone(),
+        display_name: pipeline.display_name.clone(),
+        experiment: pipeline
+            .experiment
+            .clone()
+            .or_else(|| facts.experiment.clone())
+            .unwrap_or_else(|| pipeline.name.clone()),
+        settings: PlanSettings {
+            continue_on_step_failure: pipeline.settings.continue_on_step_failure,
+            force_rerun: pipeline.settings.force_rerun || facts.force_rerun,
+            on_init: top(pipeline.settings.on_init),
+            on_finalize: top(pipeline.settings.on_finalize),
+        },
+        inputs: given_inputs(pipeline),
+        steps: planner.steps,
+        outputs,
+    };
+    (plan, planner.errors)
+}
+
+/// The pipeline's inputs as they were given, for people.
+fn given_inputs(pipeline: &Pipeline) -> BTreeMap<String, serde_json::Value> {
+    let mut inputs = BTreeMap::new();
+    for decl in &pipeline.graph.inputs {
+        let value = match pipeline.values.get(&decl.name).or(decl.default.as_ref()) {
+            Some(Bound::Literal(literal)) => literal_json(literal, decl),
+            Some(Bound::Data(data)) => match &data.location {
+                Location::Local(text) | Location::Asset(text) | Location::Uri(text) => {
+                    text.clone().into()
+                }
+            },
+            _ => serde_json::Value::Null,
+        };
+        inputs.insert(decl.name.clone(), value);
+    }
+    inputs
+}
+
+fn literal_json(literal: &Literal, decl: &InputDecl) -> serde_json::Value {
+    use crate::check::ParameterType;
+    match (&literal.resolved, decl.input_type) {
+        (_, InputType::Parameter(ParameterType::String)) => literal.text.clone().into(),
+        (Resolved::Bool(value), _) => (*value).into(),
+        (Resolved::Int(value), _) => (*value).into(),
+        (Resolved::Float(value), _) => serde_json::Number::from_f64(*value)
+            .map_or_else(|| literal.text.clone().into(), serde_json::Value::Number),
+        (Resolved::Null, _) => serde_json::Value::Null,
+        (Resolved::Text, _) => literal.text.clone().into(),
+    }
+}
+
+impl Planner<'_> {
+    fn pipeline_input(&mut self, decl: &InputDecl) -> Source {
+        match self
+            .pipeline
+            .values
+            .get(&decl.name)
+            .or(decl.default.as_ref())
+        {
+            Some(Bound::Literal(literal)) => Source::Literal(self.typed(literal, decl)),
+            Some(Bound::Data(data)) => Source::Data(data_as(data, decl)),
+            _ => Source::Absent,
+        }
+    }
+
+    /// The literal as `decl` reads it, so that the next layer sees that text.
+    fn typed(&mut self, literal: &Literal, decl: &InputDecl) -> Literal {
+        if decl.input_type == InputType::Any {
+            return literal.clone();
+        }
+        let text = self.rendered(literal, decl);
+        Literal {
+            text,
+            resolved: Resolved::Text,
+            place: literal.place.clone(),
+        }
+    }
+
+    fn rendered(&mut self, literal: &Literal, decl: &InputDecl) -> String {
+        literal.for_input(decl).unwrap_or_else(|why| {
+            let message = format!("the value for the input `{}`: {why}", decl.name);
+            let found = Diagnostic::error("wrong-type", message, &literal.place);
+            self.errors.push(found.label(&decl.place, "declared here"));
+            literal.text.clone()
+        })
+    }
+
+    fn graph(&mut self, graph: &Graph, scope: &Scope) {
+        for index in &graph.order {
+            let step = &graph.steps[*index];
+            let Some(path) = child(scope.prefix.as_ref(), &step.name) else {
+                let message = format!(
+                    "the path of the step `{}` is longer than 512 characters",
+                    step.name
+                );
+                self.errors
+                    .push(Diagnostic::error("too-deep", message, &step.place));
+                continue;
+            };
+            let mut after = scope.after.clone();
+            for index in &step.after {
+                ends(graph, *index, scope.prefix.as_ref(), &mut after);
+            }
+            match &step.work {
+                Work::Command(command) => {
+                    let planned = self.step(graph, step, command, path, after, scope);
+                    self.steps.push(planned);
+                }
+                Work::Pipeline(inner) => {
+                    let inputs = step
+                        .inputs
+                        .iter()
+                        .map(|input| {
+                            let source = self.source(graph, input, scope);
+                            (input.decl.name.clone(), self.layer(source, &input.decl))
+                        })
+                        .collect();
+                    self.graph(
+                        inner,
+                        &Scope {
+                            prefix: Some(path),
+                            inputs,
+                            after,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// A value as it passes through the input `decl` of a nested pipeline.
+    fn layer(&mut self, source: Source, decl: &InputDecl) -> Source {
+        match source {
+            Source::Literal(literal) => {
+                if let InputType::Data(_) = decl.input_type {
+                    self.mismatch(decl, &literal.place, "data", "a parameter");
+                }
+                Source::Literal(self.typed(&literal, decl))
+            }
+            Source::Data(data) => {
+                if let InputType::Parameter(_) = decl.input_type {
+                    self.mismatch(decl, &data.place, "a parameter", "data");
+                }
+                Source::Data(data_as(&data, decl))
+            }
+            other => other,
+        }
+    }
+
+    fn mismatch(&mut self, decl: &InputDecl, place: &Place, takes: &str, given: &str) {
+        let message = format!(
+            "the input `{}` takes {takes}, and is given {given}",
+            decl.name
+        );
+        let found = Diagnostic::error("type-mismatch", message, place);
+        self.errors.push(found.label(&decl.place, "declared here"));
+    }
+
+    /// Where the value of an input of a step of `graph` comes from.
+    fn source(&mut self, graph: &Graph, input: &StepInput, scope: &Scope) -> Source {
+        match &input.bound {
+            None => Source::Absent,
+            Some(Bound::Literal(literal)) => Source::Literal(literal.clone()),
+            Some(Bound::Data(data)) => Source::Data(data.clone()),
+            Some(Bound::Parent { input: name, .. }) => {
+                let found = scope.inputs.get(name).cloned().unwrap_or(Source::Absent);
+                match (found, &input.decl.default) {
+                    (Source::Absent, Some(Bound::Literal(literal))) => {
+                        Source::Literal(literal.clone())
+                    }
+                    (Source::Absent, Some(Bound::Data(data))) => Source::Data(data.clone()),
+                    (found, _) => found,
+                }
+            }
+            Some(Bound::Step { step, output, .. }) => {
+                match maker(graph, *step, output, scope.prefix.as_ref()) {
+                    Some((step, output, data_type)) => Source::Step {
+                        step,
+                        output,
+                        data_type,
+                    },
+                    None => Source::Absent,
+                }
+            }
+        }
+    }
+
+    fn step(
+        &mut self,
+        graph: &Graph,
+        step: &Step,
+        command: &CommandStep,
+        path: StepPath,
+        after: BTreeSet<StepPath>,
+        scope: &Scope,
+    ) -> PlannedStep {
+        let inputs = step
+            .inputs
+            .iter()
+            .map(|input| {
+                let source = self.source(graph, input, scope);
+                (input.decl.name.clone(), self.input(source, input, step))
+            })
+            .collect();
+        let outputs = step
+            .outputs
+            .iter()
+            .map(|(name, output)| {
+                let planned = PlannedOutput {
+                    data_type: output.data_type,
+                    register: output.register.clone(),
+                    export: None,
+                };
+                (name.clone(), planned)
+            })
+            .collect();
+        let spec = command
+            .environment
+            .as_deref()
+            .or(command.body.environment.as_deref());
+        let mut variables: BTreeMap<String, Template> = spec
+            .into_iter()
+            .flat_map(|spec| &spec.variables)
+            .map(|(name, value)| {
+                (
+                    name.clone(),
+                    Template(vec![TemplatePart::Text(value.clone())]),
+                )
+            })
+            .collect();
+        variables.extend(
+            command
+                .variables
+                .iter()
+                .map(|(name, (pieces, _))| (name.clone(), template(pieces, &self.words))),
+        );
+        let settings = &self.pipeline.settings;
+        let compute = command
+            .compute
+            .as_ref()
+            .or(self.pipeline.compute.as_ref())
+            .or(settings.default_compute.as_ref());
+        PlannedStep {
+            path,
+            display_name: step.display_name.clone(),
+            command: template(&command.body.command, &self.words),
+            code: self.code(command),
+            environment: self.environment(spec, command, step),
+            variables,
+            inputs,
+            outputs,
+            after,
+            resources: command.resources.clone(),
+            timeout_ms: command.timeout_ms,
+            grace_ms: self.facts.grace_ms,
+            retry: command.retry.clone(),
+            reuse: if command.deterministic {
+                Reuse::Allowed {
+                    extra_key: command.cache_key.clone(),
+                    max_age_ms: command.cache_max_age_ms,
+                }
+            } else {
+                Reuse::NotDeterministic
+            },
+            compute: compute
+                .filter(|compute| self.facts.computes.contains(*compute))
+                .cloned(),
+            network: command.network,
+        }
+    }
+
+    fn input(&mut self, source: Source, input: &StepInput, step: &Step) -> PlannedInput {
+        let decl = &input.decl;
+        match source {
+            Source::Literal(literal) => {
+                if let InputType::Data(_) = decl.input_type {
+                    self.mismatch(decl, &literal.place, "data", "a parameter");
+                }
+                PlannedInput::Literal {
+                    value: self.rendered(&literal, decl),
+                }
+            }
+            Source::Data(data) => {
+                if let InputType::Parameter(_) = decl.input_type {
+                    self.mismatch(decl, &data.place, "a parameter", "data");
+                }
+                self.data(&data_as(&data, decl))
+            }
+            Source::Step {
+                step,
+                output,
+                data_type,
+            } => {
+                if let InputType::Parameter(_) = decl.input_type {
+                    self.mismatch(decl, &decl.place, "a parameter", "the output of a step");
+                }
+                PlannedInput::Step {
+                    step,
+                    output,
+                    data_type: declared(decl).unwrap_or(data_type),
+                    mode: decl.mode,
+                    optional: decl.optional,
+                }
+            }
+            Source::Absent => {
+                if !decl.optional && !matches!(decl.input_type, InputType::Any | InputType::Unknown)
+                {
+                    let message =
+                        format!("`{}` has no value for its input `{}`", step.name, decl.name);
+                    let found = Diagnostic::error("missing-input", message, &step.place);
+                    self.errors.push(found.label(&decl.place, "declared here"));
+                }
+                PlannedInput::Absent
+            }
+        }
+    }
+
+    fn data(&mut self, data: &DataRef) -> PlannedInput {
+        let mode = data.mode.unwrap_or_default();
+        let found = match &data.location {
+            Location::Local(path) => self.facts.snapshots.get(path).map(|snapshot| {
+                let by_content = if snapshot.is_file {
+                    DataType::UriFile
+                } else {
+                    DataType::UriFolder
+                };
+                let data_type = data.data_type.unwrap_or(by_content);
+                PlannedInput::Snapshot {
+                    digest: snapshot.digest,
+                    data_type,
+                    mode,
+                }
+            }),
+            Location::Uri(uri) => self.facts.pins.get(uri).map(|pin| PlannedInput::External {
+                uri: uri.clone(),
+                pin: pin.clone(),
+                data_type: data.data_type.unwrap_or_default(),
+                mode,
+            }),
+            Location::Asset(name) => self
+                .facts
+                .assets
+                .get(name)
+                .map(|asset| asset_input(asset, data, mode)),
+        };
+        found.unwrap_or_else(|| {
+            let (what, text) = match &data.location {
+                Location::Local(path) => ("file-not-found", path),
+                Location::Uri(uri) => ("unknown-object", uri),
+                Location::Asset(name) => ("unknown-asset", name),
+            };
+            self.missing(what, text, &data.place);
+            PlannedInput::Absent
+        })
+    }
+
+    /// That something the pipeline names was not found, once for each.
+    fn missing(&mut self, code: &'static str, text: &str, place: &Place) {
+        if self.reported.insert(text.to_owned()) {
+            self.errors.push(Diagnostic::error(
+                code,
+                format!("`{text}` was not found"),
+                place,
+            ));
+        }
+    }
+
+    fn code(&mut self, command: &CommandStep) -> Option<crate::digest::Digest> {
+        let code = command.body.code.as_ref()?;
+        let found = self
+            .facts
+            .snapshots
+            .get(&code.path)
+            .map(|snapshot| snapshot.digest);
+        if found.is_none() {
+            self.missing("file-not-found", &code.path, &code.place);
+        }
+        found
+    }
+
+    fn environment(
+        &mut self,
+        spec: Option<&EnvironmentSpec>,
+        command: &CommandStep,
+        step: &Step,
+    ) -> Environment {
+        let named = spec.and_then(|spec| spec.image.clone().or_else(|| spec.asset.clone()));
+        match &self.facts.target {
+            Target::Process {
+                os,
+                arch,
+                host,
+                executables,
+            } => Environment::Process(ProcessEnvironment {
+                os: os.clone(),
+                arch: arch.clone(),
+                host: host.clone(),
+                executable: program(&command.body.command)
+                    .and_then(|word| executables.get(word).cloned()),
+                image: named,
+            }),
+            Target::Image { images } => {
+                let image = named.clone().and_then(|name| match images.get(&name) {
+                    Some(pinned) => Some(pinned.clone()),
+                    None if name.starts_with("azureml:") => None,
+                    None => Some(name),
+                });
+                self.image_errors(spec, image.is_some(), step);
+                Environment::Image {
+                    image: image.or(named).unwrap_or_default(),
+                    cuda: spec.and_then(|spec| spec.cuda.clone()),
+                }
+            }
+        }
+    }
+
+    fn image_errors(&mut self, spec: Option<&EnvironmentSpec>, found: bool, step: &Step) {
+        let place = spec.map_or(&step.place, |spec| &spec.place);
+        if let Some(key) = spec.and_then(|spec| spec.to_build) {
+            let message = format!("building an image from `{key}` is not built yet");
+            let found = Diagnostic::error("not-yet", message, place);
+            self.errors
+                .push(found.help("instead: build the image, and name it with `image:`"));
+        } else if let Some(asset) = spec.and_then(|spec| spec.asset.as_ref()).filter(|_| !found) {
+            self.missing("unknown-environment", asset, place);
+        } else if !found {
+            let message = format!("the step `{}` names no image to run in", step.name);
+            let found = Diagnostic::error("missing-image", message, place);
+            self.errors
+                .push(found.help("write `environment: {image: …}`, or run with `--on process`"));
+        }
+    }
+
+    /// The pipeline's outputs, and the assets they are registered as.
+    fn outputs(&mut self, graph: &Graph) -> BTreeMap<String, PlannedPipelineOutput> {
+        let mut outputs = BTreeMap::new();
+        let mut register: BTreeMap<(StepPath, String), &AssetName> = BTreeMap::new();
+        for (name, output) in &graph.outputs {
+            let Some((step, inner)) = &output.from else {
+                continue;
+            };
+            let Some((step, output, _)) = maker(graph, *step, inner, None) else {
+                continue;
+            };
+            if let Some(asset) = self.pipeline.register.get(name) {
+                register.insert((step.clone(), output.clone()), asset);
+            }
+            outputs.insert(name.clone(), PlannedPipelineOutput { step, output });
+        }
+        if register.is_empty() {
+            return outputs;
+        }
+        for step in &mut self.steps {
+            for (name, output) in &mut step.outputs {
+                if let Some(asset) = register.get(&(step.path.clone(), name.clone())) {
+                    output.register.get_or_insert_with(|| (*asset).clone());
+                }
+            }
+        }
+        outputs
+    }
+}
+
+fn asset_input(asset: &Asset, data: &DataRef, mode: InputMode) -> PlannedInput {
+    match asset {
+        Asset::Snapshot { digest, data_type } => PlannedInput::Snapshot {
+            digest: *digest,
+            data_type: data.data_type.unwrap_or(*data_type),
+            mode,
+        },
+        Asset::External {
+            uri,
+            pin,
+            data_type,
+        } => PlannedInput::External {
+            uri: uri.clone(),
+            pin: pin.clone(),
+            data_type: data.data_type.unwrap_or(*data_type),
+            mode,
+        },
+    }
+}
+
+fn declared(decl: &InputDecl) -> Option<DataType> {
+    match decl.input_type {
+        InputType::Data(data_type) => Some(data_type),
+        _ => None,
+    }
+}
+
+/// Data as the input `decl` takes it: its type and mode win where it says them.
+fn data_as(data: &DataRef, decl: &InputDecl) -> DataRef {
+    let mode = if decl.mode == InputMode::default() {
+        data.mode
+    } else {
+        Some(decl.mode)
+    };
+    DataRef {
+        data_type: declared(decl).or(data.data_type),
+        mode,
+        ..data.clone()
+    }
+}
+
+fn child(prefix: Option<&StepPath>, name: &str) -> Option<StepPath> {
+    match prefix {
+        Some(prefix) => prefix.child(name).ok(),
+        None => name.parse().ok(),
+    }
+}
+
+/// The command step and the output that make `output` of the step `index`.
+fn maker(
+    graph: &Graph,
+    index: usize,
+    output: &str,
+    prefix: Option<&StepPath>,
+) -> Option<(StepPath, String, DataType)> {
+    let step = graph.steps.get(index)?;
+    let path = child(prefix, &step.name)?;
+    match &step.work {
+        Work::Command(_) => {
+            let data_type = step.outputs.get(output)?.data_type;
+            Some((path, output.to_owned(), data_type))
+        }
+        Work::Pipeline(inner) => {
+            let (index, name) = inner.outputs.get(output)?.from.as_ref()?;
+            maker(inner, *index, name, Some(&path))
+        }
+    }
+}
+
+/// The command steps after which the step `index` is done: itself, or those of a
+/// pipeline that no other step of it waits for.
+fn ends(graph: &Graph, index: usize, prefix: Option<&StepPath>, into: &mut BTreeSet<StepPath>) {
+    let Some(step) = graph.steps.get(index) else {
+        return;
+    };
+    let Some(path) = child(prefix, &step.name) else {
+        return;
+    };
+    match &step.work {
+        Work::Command(_) => drop(into.insert(path)),
+        Work::Pipeline(inner) => {
+            let needed: HashSet<usize> = inner
+                .steps
+                .iter()
+                .flat_map(|step| step.needs.iter().copied())
+                .collect();
+            for index in (0..inner.steps.len()).filter(|index| !needed.contains(index)) {
+                ends(inner, index, Some(&path), into);
+            }
+        }
+    }
+}
+
+/// Calls `f` for every step that runs a command, also inside pipelines.
+pub(super) fn each_command<'a>(graph: &'a Graph, f: &mut impl FnMut(&'a CommandStep)) {
+    for step in &graph.steps {
+        match &step.work {
+            Work::Command(command) => f(command),
+            Work::Pipeline(inner) => each_command(inner, f),
+        }
+    }
+}
+
+/// Calls `f` for every value that a step is given in place, with the type that its
+/// input declares.
+pub(super) fn each_value(graph: &Graph, f: &mut impl FnMut(&Bound, Option<DataType>)) {
+    for step in &graph.steps {
+        for input in &step.inputs {
+            if let Some(bound) = &input.bound {
+                f(bound, declared(&input.decl));
+            }
+            if let (Some(Bound::Parent { .. }), Some(default)) = (&input.bound, &input.decl.default)
+            {
+                f(default, declared(&input.decl));
+            }
+        }
+        if let Work::Pipeline(inner) = &step.work {
+            each_value(inner, f);
+        }
+    }
+}

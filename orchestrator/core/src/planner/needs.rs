@@ -1,0 +1,144 @@
+//! What a plan has to know of the world beside the pipeline: local paths, objects,
+//! registered assets, programs. Lists them, each once, with the place that names
+//! them first.
+
+use super::flatten::{each_command, each_value};
+use super::text::program;
+use crate::check::{Bound, Location, Pipeline};
+use crate::document::Place;
+use crate::plan::DataType;
+use std::collections::BTreeMap;
+
+/// What has to be looked up before a pipeline can be planned.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// Local files and folders: each becomes a snapshot.
+    pub paths: Vec<PathNeed>,
+    /// Objects, to be pinned.
+    pub uris: Vec<UriNeed>,
+    /// Registered data and models.
+    pub assets: Vec<AssetNeed>,
+    /// Programs that commands start, for `process`.
+    pub commands: Vec<CommandNeed>,
+    /// Images, and registered environments (`azureml:…`), for `docker` and `kubernetes`.
+    pub images: Vec<AssetNeed>,
+}
+
+/// A local file or folder.
+#[derive(Clone, Debug)]
+pub struct PathNeed {
+    /// Its path, joined to the folder of the file that names it.
+    pub path: String,
+    /// What it is for.
+    pub kind: PathKind,
+    /// Where it is named.
+    pub place: Place,
+}
+
+/// What a local path is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathKind {
+    /// `code`.
+    Code,
+    /// An input, of this type where one is declared.
+    Input(Option<DataType>),
+}
+
+/// Objects outside the run.
+#[derive(Clone, Debug)]
+pub struct UriNeed {
+    /// Where they are.
+    pub uri: String,
+    /// Where that is said.
+    pub place: Place,
+}
+
+/// A registered asset, or an image.
+#[derive(Clone, Debug)]
+pub struct AssetNeed {
+    /// As the file writes it: `azureml:NAME:VERSION`.
+    pub reference: String,
+    /// Where it is named.
+    pub place: Place,
+}
+
+/// A program.
+#[derive(Clone, Debug)]
+pub struct CommandNeed {
+    /// The first word of a command: a name, or an absolute path.
+    pub word: String,
+    /// Where the command is written.
+    pub place: Place,
+}
+
+/// What has to be looked up before `pipeline` can be planned.
+#[must_use]
+pub fn needs(pipeline: &Pipeline) -> Needs {
+    let mut paths: BTreeMap<String, PathNeed> = BTreeMap::new();
+    let mut uris: BTreeMap<String, Place> = BTreeMap::new();
+    let mut assets: BTreeMap<String, Place> = BTreeMap::new();
+    let mut commands: BTreeMap<String, Place> = BTreeMap::new();
+    let mut images: BTreeMap<String, Place> = BTreeMap::new();
+    let mut value = |bound: &Bound, declared: Option<DataType>| {
+        let Bound::Data(data) = bound else { return };
+        let place = data.place.clone();
+        match &data.location {
+            Location::Local(path) => {
+                let kind = PathKind::Input(data.data_type.or(declared));
+                paths.entry(path.clone()).or_insert(PathNeed {
+                    path: path.clone(),
+                    kind,
+                    place,
+                });
+            }
+            Location::Asset(name) => drop(assets.entry(name.clone()).or_insert(place)),
+            Location::Uri(uri) => drop(uris.entry(uri.clone()).or_insert(place)),
+        }
+    };
+    pipeline
+        .values
+        .values()
+        .for_each(|bound| value(bound, None));
+    each_value(&pipeline.graph, &mut value);
+    each_command(&pipeline.graph, &mut |step| {
+        if let Some(code) = &step.body.code {
+            let need = PathNeed {
+                path: code.path.clone(),
+                kind: PathKind::Code,
+                place: code.place.clone(),
+            };
+            // The same folder as code and as an input is one snapshot all the same.
+            paths.entry(code.path.clone()).or_insert(need);
+        }
+        if let (Some(word), Some(place)) = (program(&step.body.command), &step.body.place) {
+            commands
+                .entry(word.to_owned())
+                .or_insert_with(|| place.clone());
+        }
+        let environment = step
+            .environment
+            .as_deref()
+            .or(step.body.environment.as_deref());
+        if let Some(spec) = environment
+            && let Some(image) = spec.image.as_ref().or(spec.asset.as_ref())
+        {
+            images
+                .entry(image.clone())
+                .or_insert_with(|| spec.place.clone());
+        }
+    });
+    let asset = |(reference, place)| AssetNeed { reference, place };
+    Needs {
+        paths: paths.into_values().collect(),
+        uris: uris
+            .into_iter()
+            .map(|(uri, place)| UriNeed { uri, place })
+            .collect(),
+        assets: assets.into_iter().map(asset).collect(),
+        commands: commands
+            .into_iter()
+            .map(|(word, place)| CommandNeed { word, place })
+            .collect(),
+        images: images.into_iter().map(asset).collect(),
+    }
+}
