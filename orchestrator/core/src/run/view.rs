@@ -4,7 +4,7 @@
 use super::event::{Phase as Part, ReuseMiss};
 use super::graph::Index;
 use super::state::{Fate, Phase, RunState};
-use crate::ids::{AttemptId, RunId, StepPath};
+use crate::ids::{AttemptId, Nonce, RunId, StepPath};
 use crate::outcome::{Cause, EndRecord, Outcome, RunEnd, Status};
 use crate::plan::{Plan, PlannedStep};
 use crate::timestamp::Timestamp;
@@ -165,6 +165,20 @@ impl RunState {
         self.versions
             .get(&(i, output.to_owned()))
             .map(String::as_str)
+    }
+
+    /// The number and nonce of the last attempt of a step that claimed: where its
+    /// logs and partial outputs are.
+    #[must_use]
+    pub fn last_claim(&self, step: &StepPath) -> Option<(u32, &Nonce)> {
+        let slot = &self.slots[*self.graph.index.get(step)?];
+        let (place, attempt) = slot
+            .attempts
+            .iter()
+            .enumerate()
+            .rev()
+            .find(|(_, attempt)| attempt.claimed)?;
+        Some((u32::try_from(place + 1).ok()?, attempt.nonce.as_ref()?))
     }
 
     /// What the key of a step is computed from, where its inputs are there and it may
