@@ -128,7 +128,10 @@ impl Store {
         for (name, value) in settings {
             let key: AmazonS3ConfigKey = name.to_lowercase().parse().map_err(|_| {
                 let why = format!("{name} is not a setting of S3");
-                StoreError::InvalidUrl { text: url.to_string(), why }
+                StoreError::InvalidUrl {
+                    text: url.to_string(),
+                    why,
+                }
             })?;
             from_env = from_env.with_config(key, *value);
         }

@@ -74,9 +74,17 @@ type Script = Arc<dyn Fn(&Operation) -> Option<Fault> + Send + Sync>;
 
 /// `store`, with the faults that `script` names for each operation.
 #[must_use]
-pub fn faulty(store: &Store, script: impl Fn(&Operation) -> Option<Fault> + Send + Sync + 'static) -> Store {
+pub fn faulty(
+    store: &Store,
+    script: impl Fn(&Operation) -> Option<Fault> + Send + Sync + 'static,
+) -> Store {
     let script: Script = Arc::new(script);
-    store.wrapped(|inner| Arc::new(Faulty { inner, script: Arc::clone(&script) }))
+    store.wrapped(|inner| {
+        Arc::new(Faulty {
+            inner,
+            script: Arc::clone(&script),
+        })
+    })
 }
 
 struct Faulty {
@@ -98,27 +106,41 @@ impl fmt::Display for Faulty {
 
 impl Faulty {
     fn fault(&self, verb: Verb, path: &Path) -> Option<Fault> {
-        (self.script)(&Operation { verb, path: path.to_string() })
+        (self.script)(&Operation {
+            verb,
+            path: path.to_string(),
+        })
     }
 }
 
 fn generic(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object_store::Error {
-    object_store::Error::Generic { store: "faulty", source: source.into() }
+    object_store::Error::Generic {
+        store: "faulty",
+        source: source.into(),
+    }
 }
 
 fn exists(path: &Path) -> object_store::Error {
-    object_store::Error::AlreadyExists { path: path.to_string(), source: "injected".into() }
+    object_store::Error::AlreadyExists {
+        path: path.to_string(),
+        source: "injected".into(),
+    }
 }
 
 impl Fault {
     /// Whether the store does what was asked before it answers.
     fn applies(self) -> bool {
-        matches!(self, Self::AppliedThenFails | Self::AppliedThenSilent | Self::AppliedThenExists)
+        matches!(
+            self,
+            Self::AppliedThenFails | Self::AppliedThenSilent | Self::AppliedThenExists
+        )
     }
 
     fn answer(self, path: &Path) -> object_store::Error {
         match self {
-            Self::Fails | Self::AppliedThenFails | Self::IgnoresCondition => generic("500 Internal Server Error"),
+            Self::Fails | Self::AppliedThenFails | Self::IgnoresCondition => {
+                generic("500 Internal Server Error")
+            }
             Self::AppliedThenSilent => generic("operation timed out"),
             Self::AppliedThenExists | Self::Busy => exists(path),
             Self::Full => generic(std::io::Error::from(std::io::ErrorKind::StorageFull)),
@@ -129,8 +151,17 @@ impl Fault {
 
 #[async_trait]
 impl ObjectStore for Faulty {
-    async fn put_opts(&self, path: &Path, payload: PutPayload, mut options: PutOptions) -> Result<PutResult> {
-        let verb = if matches!(options.mode, PutMode::Create) { Verb::Create } else { Verb::Put };
+    async fn put_opts(
+        &self,
+        path: &Path,
+        payload: PutPayload,
+        mut options: PutOptions,
+    ) -> Result<PutResult> {
+        let verb = if matches!(options.mode, PutMode::Create) {
+            Verb::Create
+        } else {
+            Verb::Put
+        };
         match self.fault(verb, path) {
             None => self.inner.put_opts(path, payload, options).await,
             Some(Fault::IgnoresCondition) => {
@@ -146,12 +177,20 @@ impl ObjectStore for Faulty {
         }
     }
 
-    async fn put_multipart_opts(&self, path: &Path, options: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(
+        &self,
+        path: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
         if let Some(fault) = self.fault(Verb::Begin, path) {
             return Err(fault.answer(path));
         }
         let inner = self.inner.put_multipart_opts(path, options).await?;
-        Ok(Box::new(FaultyUpload { inner, path: path.clone(), script: Arc::clone(&self.script) }))
+        Ok(Box::new(FaultyUpload {
+            inner,
+            path: path.clone(),
+            script: Arc::clone(&self.script),
+        }))
     }
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
@@ -168,7 +207,10 @@ impl ObjectStore for Faulty {
         }
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         self.inner.delete_stream(locations)
     }
 
@@ -180,7 +222,11 @@ impl ObjectStore for Faulty {
         }
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.inner.list_with_offset(prefix, offset)
     }
 
@@ -221,7 +267,10 @@ impl fmt::Debug for FaultyUpload {
 
 impl FaultyUpload {
     fn fault(&self, verb: Verb) -> Option<Fault> {
-        (self.script)(&Operation { verb, path: self.path.to_string() })
+        (self.script)(&Operation {
+            verb,
+            path: self.path.to_string(),
+        })
     }
 }
 

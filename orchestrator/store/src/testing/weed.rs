@@ -50,13 +50,15 @@ impl Weed {
         if !program.is_file() {
             let message = format!("{} is not there; run: cargo xtask weed", program.display());
             #[expect(clippy::disallowed_methods, reason = "a test is a program's edge")]
-            let required = std::env::var("AURIA_TEST_SEAWEEDFS").is_ok_and(|value| value == "required");
+            let required =
+                std::env::var("AURIA_TEST_SEAWEEDFS").is_ok_and(|value| value == "required");
             assert!(!required, "{message}");
             eprintln!("SKIPPED: {message}");
             return None;
         }
         for _ in 0..STARTS {
-            let mut weed = Self::spawn(&program).unwrap_or_else(|error| panic!("start {}: {error}", program.display()));
+            let mut weed = Self::spawn(&program)
+                .unwrap_or_else(|error| panic!("start {}: {error}", program.display()));
             match weed.wait_until_ready().await {
                 Ok(()) => return Some(weed),
                 Err(error) => eprintln!("SeaweedFS did not start: {error}\n{}", weed.log()),
@@ -73,27 +75,58 @@ impl Weed {
     fn spawn(program: &Path) -> io::Result<Self> {
         // A short path: sockets in it may have 100 bytes at most.
         let folder = tempfile::Builder::new().prefix("weed").tempdir_in("/tmp")?;
-        let listeners: Vec<_> = PORTS.iter().map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-        let ports: Vec<u16> = listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<io::Result<_>>()?;
+        let listeners: Vec<_> = PORTS
+            .iter()
+            .map(|_| TcpListener::bind("127.0.0.1:0"))
+            .collect::<Result<_, _>>()?;
+        let ports: Vec<u16> = listeners
+            .iter()
+            .map(|listener| Ok(listener.local_addr()?.port()))
+            .collect::<io::Result<_>>()?;
         drop(listeners);
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut command = Command::new(program);
         command
             .arg("mini")
             .arg(format!("-dir={}", folder.path().join("data").display()))
-            .args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false", "-master.telemetry=false"])
+            .args([
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-admin.ui=false",
+                "-webdav=false",
+                "-master.telemetry=false",
+            ])
             .args(["-s3.port.iceberg=0", "-s3.port.lance=0"])
             .arg(format!("-bucket={BUCKET}"))
-            .arg(format!("-filer.localSocket={}", folder.path().join("f").display()))
-            .arg(format!("-s3.localSocket={}", folder.path().join("s").display()))
-            .args(PORTS.iter().zip(&ports).map(|(flag, port)| format!("-{flag}={port}")))
-            .envs([("AWS_ACCESS_KEY_ID", KEY), ("AWS_SECRET_ACCESS_KEY", SECRET)])
+            .arg(format!(
+                "-filer.localSocket={}",
+                folder.path().join("f").display()
+            ))
+            .arg(format!(
+                "-s3.localSocket={}",
+                folder.path().join("s").display()
+            ))
+            .args(
+                PORTS
+                    .iter()
+                    .zip(&ports)
+                    .map(|(flag, port)| format!("-{flag}={port}")),
+            )
+            .envs([
+                ("AWS_ACCESS_KEY_ID", KEY),
+                ("AWS_SECRET_ACCESS_KEY", SECRET),
+            ])
             .env("HOME", folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
         let process = command.spawn()?;
-        Ok(Self { process, endpoint: format!("http://127.0.0.1:{}", ports[S3]), folder, ports })
+        Ok(Self {
+            process,
+            endpoint: format!("http://127.0.0.1:{}", ports[S3]),
+            folder,
+            ports,
+        })
     }
 
     async fn wait_until_ready(&mut self) -> Result<(), String> {
@@ -120,7 +153,10 @@ impl Weed {
     /// A store's address: `prefix` in the one bucket.
     #[must_use]
     pub fn url(&self, prefix: &str) -> StoreUrl {
-        StoreUrl::S3 { bucket: BUCKET.into(), prefix: prefix.into() }
+        StoreUrl::S3 {
+            bucket: BUCKET.into(),
+            prefix: prefix.into(),
+        }
     }
 
     /// Opens a store at [`Self::url`].
@@ -129,7 +165,10 @@ impl Weed {
     /// As [`Store::open`].
     pub async fn open(&self, url: &StoreUrl, access: Access) -> Result<Store, StoreError> {
         let env = self.env();
-        let settings: Vec<_> = env.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let settings: Vec<_> = env
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         Store::open_with(url, access, &settings).await
     }
 
@@ -173,7 +212,9 @@ impl Drop for Weed {
         let _ = self.process.kill();
         let _ = self.process.wait();
         // A killed one leaves sockets with names of its own choice.
-        for (name, port) in [("master", 1), ("filer", 3), ("volume", 5), ("s3", 7)].map(|(name, at)| (name, self.ports[at])) {
+        for (name, port) in [("master", 1), ("filer", 3), ("volume", 5), ("s3", 7)]
+            .map(|(name, at)| (name, self.ports[at]))
+        {
             let _ = std::fs::remove_file(format!("/tmp/seaweedfs-{name}-grpc-{port}.sock"));
         }
     }

@@ -1,0 +1,78 @@
+//! What every store must do, run on a folder and on a real S3 server (SeaweedFS).
+//! Each piece gets a store of its own: an empty folder, or an empty prefix.
+
+mod crash;
+mod faults;
+mod files;
+mod fixtures;
+mod index;
+mod records;
+mod snapshots;
+mod streams;
+
+use auria_store::testing::Weed;
+use auria_store::{Access, Store};
+
+/// Makes a test of each piece for the folder, and one test of all for S3.
+macro_rules! conformance {
+    ($($module:ident :: $piece:ident),+ $(,)?) => {
+        mod folder {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $piece() {
+                    let folder = tempfile::tempdir().unwrap();
+                    let url = auria_store::StoreUrl::Folder(folder.path().join("store"));
+                    let store = super::Store::open(&url, super::Access::Write).await.unwrap();
+                    crate::$module::$piece(store).await;
+                }
+            )+
+        }
+
+        async fn pieces_on_s3(weed: &Weed) {
+            $(
+                let begun = std::time::Instant::now();
+                // One probe serves all prefixes of one server, but the piece's is its own.
+                let url = weed.url(concat!("conformance/", stringify!($piece)));
+                let store = weed.open(&url, Access::Write).await.unwrap();
+                crate::$module::$piece(store).await;
+                eprintln!("s3: {} in {:.1?}", stringify!($piece), begun.elapsed());
+            )+
+        }
+    };
+}
+
+conformance! {
+    records::a_claim_has_one_winner_among_64,
+    records::commits_know_their_own_retries,
+    records::ends_and_tickets_stand_once_written,
+    records::recovery_finds_what_was_written,
+    faults::one_winner_among_64_whatever_is_answered,
+    faults::a_full_store_says_so_at_once,
+    files::artifacts_come_back_as_they_went,
+    files::odd_names_come_back,
+    files::a_thousand_small_files,
+    files::a_large_file_goes_in_parts_and_comes_in_ranges,
+    files::a_flipped_byte_is_seen,
+    files::nothing_is_written_outside,
+    files::outputs_must_be_what_they_say,
+    crash::a_crash_at_any_operation_leaves_nothing_visible,
+    snapshots::ignore_rules_and_names,
+    snapshots::uploads_only_what_is_new,
+    snapshots::a_change_between_scan_and_upload_is_seen,
+    streams::logs_are_followed_within_a_second,
+    streams::metrics_are_read_while_running_and_after,
+    streams::checkpoints_keep_two,
+    index::runs_are_found,
+    index::a_name_is_taken_once,
+    index::assets_are_registered_once,
+    index::reuse_hits_and_says_why_not,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s3() {
+    let Some(weed) = Weed::start().await else {
+        return;
+    };
+    pieces_on_s3(&weed).await;
+    faults::wrong_credentials_are_denied(&weed).await;
+}
