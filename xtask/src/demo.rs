@@ -54,7 +54,6 @@ impl Demo {
 
     /// Runs the pipeline and returns the run's report.
     fn submit(&self) -> anyhow::Result<Value> {
-        let gallery = installs().join("demo/gallery");
         let mut submit = pipeline();
         submit
             .args([
@@ -68,7 +67,6 @@ impl Demo {
             .args(["--set", &format!("inputs.seed={}", self.seed)])
             .args(["--set", &format!("inputs.mood={}", self.mood)])
             .args(["--set", &format!("inputs.topic={}", self.topic)])
-            .args(["--set", &format!("inputs.gallery={}", gallery.display())])
             .args(["--output", "json"]);
         say(show(&submit));
         let output = submit
@@ -132,7 +130,7 @@ fn show_work(report: &Value) -> anyhow::Result<usize> {
             pictures += 1;
         }
     }
-    let page = installs().join("demo/gallery/index.html");
+    let page = root().join("gallery/index.html");
     if page.exists() {
         println!("{}", page.display());
     }
