@@ -177,20 +177,20 @@ impl Budget {
             // little to overfit, and strong regularisation only slows the learning.
             Budget::Full => Config {
                 model: Model {
-                    weight_drop: 0.05,
-                    dropout_input: 0.05,
-                    dropout_hidden: 0.05,
+                    weight_drop: 0.1,
+                    dropout_input: 0.1,
+                    dropout_hidden: 0.1,
                     dropout_output: 0.1,
-                    dropout_embedding: 0.01,
+                    dropout_embedding: 0.02,
                     alpha: 0.2,
                     beta: 0.1,
-                    ..model(4_000, 160, 256, 2)
+                    ..model(5_000, 200, 400, 2)
                 },
                 training: Training {
                     lr: 4e-3,
                     tune_lr: 2e-3,
                     validate_every: 250,
-                    ..training(4_500, 2_000, 24, 30)
+                    ..training(5_000, 2_800, 24, 30)
                 },
             },
         }

@@ -130,6 +130,11 @@ impl Model {
         &mut self.store
     }
 
+    /// Sets the output bias, `[V]`.
+    pub fn set_bias(&mut self, values: &[f32]) {
+        tch::no_grad(|| self.bias.copy_(&Tensor::from_slice(values)));
+    }
+
     /// The tied embedding, `[V, E]`.
     pub fn embedding(&self) -> &Tensor {
         &self.embedding

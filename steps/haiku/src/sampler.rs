@@ -25,7 +25,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { drafts: 96, temperature: 0.85, top_p: 0.92 }
+        Self { drafts: 128, temperature: 0.6, top_p: 0.85 }
     }
 }
 

@@ -124,7 +124,8 @@ impl<'a> Trainer<'a> {
         (seed, device): (u64, Device),
         corpus_digest: &str,
     ) -> Self {
-        let model = Model::new(&config.model, seed, device);
+        let mut model = Model::new(&config.model, seed, device);
+        model.set_bias(&frequencies(train.iter().chain(verse), config.model.vocab));
         let training = &config.training;
         let optim = match training.optimiser {
             Optimiser::Adam => {
@@ -365,6 +366,17 @@ impl<'a> Trainer<'a> {
             tensors,
         }
     }
+}
+
+/// The logarithm of each token's share, smoothed by one. The output bias begins there, so
+/// that no step is spent on learning which words are frequent.
+fn frequencies<'r>(records: impl Iterator<Item = &'r Encoded>, vocab: i64) -> Vec<f32> {
+    let mut counts = vec![1f32; vocab as usize];
+    for &token in records.flat_map(|r| &r.numbers[1..]) {
+        counts[token as usize] += 1.0;
+    }
+    let total: f32 = counts.iter().sum();
+    counts.iter().map(|count| (count / total).ln()).collect()
 }
 
 /// Gives a network other weights of its own shapes.

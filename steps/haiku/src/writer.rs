@@ -170,7 +170,7 @@ impl Writer {
         let mood = lexicon.mood(mood);
         let on_topic = words.iter().any(|t| about.contains(t));
         let marks = drawn.draft.tokens().filter(|&t| Vocab::is_mark(t)).count() as f64;
-        drawn.log_probability + 0.25 * rare + 0.12 * nature.min(3.0)
+        drawn.log_probability + 0.12 * rare + 0.12 * nature.min(3.0)
             + 0.25 * hits(&mood.carry).min(2.0)
             - 0.4 * hits(&mood.break_it)
             - 0.1 * (marks - 2.0).max(0.0)
