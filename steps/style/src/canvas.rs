@@ -92,7 +92,7 @@ pub fn composited(picture: &Picture) -> Tensor {
 #[must_use]
 pub fn style_of(network: &Network, style: &Tensor, limits: &Limits) -> StyleMoments {
     let style = reduced(style, limits.style_pixels).to_device(network.device());
-    tch::no_grad(|| moments(network, &padded(&style, network.config())))
+    tch::no_grad(|| moments(network, &padded(&style, network.config())).0)
 }
 
 /// Colours `[3, height, width]`: any size of at least a pixel, values from 0 to

@@ -233,15 +233,41 @@ fn first_weight(input: i64, output: i64, rng: &mut ChaCha8Rng) -> Vec<f32> {
 pub enum Point {
     /// After the first convolution of a level of the encoder.
     Encoder(usize),
-    /// A high band of a level's wavelet pooling: 0 is LH, 1 is HL, 2 is HH.
-    Skip(usize, usize),
     /// Where the decoder comes back to the features of that level.
     Decoder(usize),
 }
 
-/// What is done at each [`Point`]: takes features `[batch, channels, height,
-/// width]` and gives them back, changed or not.
-pub type Hook<'a> = dyn FnMut(Point, Tensor) -> Tensor + 'a;
+/// What is done to features on their way through the network. All are `[batch,
+/// channels, height, width]`.
+pub trait Hook {
+    /// Changes the features at a point, or leaves them.
+    fn features(&mut self, point: Point, features: Tensor) -> Tensor;
+
+    /// Changes the high bands LH, HL and HH of a level's pooling, or leaves them.
+    /// `low` is the low band as the encoder pooled it, `decoded` what the decoder
+    /// puts in its place.
+    fn bands(
+        &mut self,
+        level: usize,
+        low: &Tensor,
+        decoded: &Tensor,
+        bands: [Tensor; 3],
+    ) -> [Tensor; 3];
+}
+
+/// Leaves everything as it is.
+#[derive(Debug)]
+struct Nothing;
+
+impl Hook for Nothing {
+    fn features(&mut self, _: Point, features: Tensor) -> Tensor {
+        features
+    }
+
+    fn bands(&mut self, _: usize, _: &Tensor, _: &Tensor, bands: [Tensor; 3]) -> [Tensor; 3] {
+        bands
+    }
+}
 
 /// Encoder and decoder with their parameters.
 #[derive(Debug)]
@@ -252,6 +278,7 @@ pub struct Network {
 
 /// What a pooling keeps for the decoder.
 struct Skip {
+    low: Tensor,
     bands: [Tensor; 3],
     before: Option<Tensor>,
 }
@@ -353,12 +380,12 @@ impl Network {
     /// of [`Config::alignment`] and at least twice that) through encoder and
     /// decoder, and gives every feature at a [`Point`] to `hook`. The result
     /// has the shape of the image and is not clamped.
-    pub fn forward(&self, image: &Tensor, hook: &mut Hook<'_>) -> Tensor {
+    pub fn forward(&self, image: &Tensor, hook: &mut dyn Hook) -> Tensor {
         let last = self.config.levels() - 1;
         let mut skips: Vec<Skip> = Vec::with_capacity(last);
         let mut x = image * 2.0 - 1.0;
         for level in 0..=last {
-            x = hook(
+            x = hook.features(
                 Point::Encoder(level),
                 self.convolve("encoder", level, 1, &x).relu(),
             );
@@ -366,39 +393,17 @@ impl Network {
                 for n in 2..=self.config.convolutions[level] {
                     x = self.convolve("encoder", level, n, &x).relu();
                 }
-                let (low, high) = haar(&x);
-                let mut band = 0;
-                let bands = high.map(|features| {
-                    let changed = hook(Point::Skip(level, band), features);
-                    band += 1;
-                    changed
-                });
+                let (low, bands) = haar(&x);
                 let before = (self.config.unpool == Unpool::Cat5).then_some(x);
-                skips.push(Skip { bands, before });
-                x = low;
+                x = low.shallow_clone();
+                skips.push(Skip { low, bands, before });
             }
         }
         for level in (0..last).rev() {
             x = self.convolve("decoder", level + 1, 1, &x).relu();
-            if let Some(Skip {
-                bands: [lh, hl, hh],
-                before,
-            }) = skips.pop()
-            {
-                x = match before {
-                    None => unhaar(&x, &lh, &hl, &hh),
-                    Some(before) => {
-                        let zero = x.zeros_like();
-                        let parts = [
-                            unhaar(&x, &zero, &zero, &zero),
-                            unhaar(&zero, &lh, &zero, &zero),
-                            unhaar(&zero, &zero, &hl, &zero),
-                            unhaar(&zero, &zero, &zero, &hh),
-                            before,
-                        ];
-                        Tensor::cat(&parts, 1)
-                    }
-                };
+            if let Some(Skip { low, bands, before }) = skips.pop() {
+                let bands = hook.bands(level, &low, &x, bands);
+                x = unpool(&x, &bands, before);
             }
             for n in (2..=self.config.convolutions[level]).rev() {
                 x = self.convolve("decoder", level, n, &x).relu();
@@ -406,7 +411,7 @@ impl Network {
             // With one convolution at a level and five parts side by side
             // there is no feature of the level's own shape to hand out.
             if x.size()[1] == self.config.widths[level] {
-                x = hook(Point::Decoder(level), x);
+                x = hook.features(Point::Decoder(level), x);
             }
         }
         (self.convolve("decoder", 0, 1, &x) + 1.0) * 0.5
@@ -415,7 +420,7 @@ impl Network {
     /// The image as the autoencoder gives it back.
     #[must_use]
     pub fn reconstruct(&self, image: &Tensor) -> Tensor {
-        self.forward(image, &mut |_, features| features)
+        self.forward(image, &mut Nothing)
     }
 
     fn convolve(&self, half: &str, level: usize, n: i64, x: &Tensor) -> Tensor {
@@ -426,6 +431,23 @@ impl Network {
         x.reflection_pad2d([1, 1, 1, 1])
             .conv2d(weight, Some(bias), [1, 1], [0, 0], [1, 1], 1)
     }
+}
+
+/// Undoes a pooling: the sum of the bands, or, with the feature `before` the
+/// pooling, all five side by side.
+fn unpool(low: &Tensor, [lh, hl, hh]: &[Tensor; 3], before: Option<Tensor>) -> Tensor {
+    let Some(before) = before else {
+        return unhaar(low, lh, hl, hh);
+    };
+    let zero = low.zeros_like();
+    let parts = [
+        unhaar(low, &zero, &zero, &zero),
+        unhaar(&zero, lh, &zero, &zero),
+        unhaar(&zero, &zero, hl, &zero),
+        unhaar(&zero, &zero, &zero, hh),
+        before,
+    ];
+    Tensor::cat(&parts, 1)
 }
 
 /// Haar wavelet pooling of `[batch, channels, height, width]` with even sides:
@@ -522,17 +544,35 @@ mod tests {
     }
 
     #[test]
-    fn the_hook_sees_every_point_once() {
+    fn the_hook_sees_every_point_and_every_pooling_once() {
+        struct Seen(Vec<Point>, Vec<usize>);
+        impl Hook for Seen {
+            fn features(&mut self, point: Point, features: Tensor) -> Tensor {
+                self.0.push(point);
+                features
+            }
+            fn bands(
+                &mut self,
+                level: usize,
+                low: &Tensor,
+                decoded: &Tensor,
+                bands: [Tensor; 3],
+            ) -> [Tensor; 3] {
+                assert_eq!(
+                    (low.size(), decoded.size()),
+                    (bands[0].size(), bands[2].size())
+                );
+                self.1.push(level);
+                bands
+            }
+        }
         let network = Network::random(Config::small(), 3, Device::Cpu).unwrap();
-        let mut seen = Vec::new();
-        let _ = network.forward(&noise(&[1, 3, 16, 16]), &mut |point, x| {
-            seen.push(point);
-            x
-        });
-        let count = seen.len();
-        seen.sort();
-        seen.dedup();
-        assert_eq!((count, seen.len()), (16, 16));
+        let mut seen = Seen(Vec::new(), Vec::new());
+        let _ = network.forward(&noise(&[1, 3, 16, 16]), &mut seen);
+        let encoder = (0..4).map(Point::Encoder);
+        let decoder = (0..3).rev().map(Point::Decoder);
+        assert_eq!(seen.0, encoder.chain(decoder).collect::<Vec<_>>());
+        assert_eq!(seen.1, [2, 1, 0]);
     }
 
     #[test]

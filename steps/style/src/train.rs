@@ -266,11 +266,7 @@ fn step(
         // The clipped colours of `y` are harder to leave than to reach.
         Ok::<_, anyhow::Error>(if rng.random_bool(0.5) { (x, y) } else { (y, x) })
     })?;
-    let mut seen = crate::transfer::StyleMoments::new();
-    let again = network.forward(&y, &mut |point, features| {
-        seen.insert(point, Moments::of(&features));
-        features
-    });
+    let (seen, again) = moments(network, &y);
     let settings = Settings::default();
     let (_, coloured) = Transfer::fit(network, &x, &seen, &settings)?;
     let error = |a: &Tensor| {
@@ -295,14 +291,8 @@ pub(crate) fn recoloured(x: &Tensor, goal: &Tensor) -> Result<Tensor> {
         strength: 1.0,
         rule: Rule::Transport,
         gain: RECOLOUR_GAIN,
-        detail_gain: RECOLOUR_GAIN,
     };
-    let map = Affine::between(
-        &Moments::of(x),
-        &Moments::of(goal),
-        &settings,
-        RECOLOUR_GAIN,
-    )?;
+    let map = Affine::between(&Moments::of(x), &Moments::of(goal), &settings)?;
     Ok(map.apply(x).clamp(0.0, 1.0))
 }
 
@@ -335,7 +325,7 @@ fn crop(pictures: &[Tensor], side: i64, rng: &mut ChaCha8Rng) -> Tensor {
 /// The moments of `y` and the network's transfer of `x` to them, for measuring.
 pub(crate) fn recolour_error(network: &Network, x: &Tensor, goal: &Tensor) -> Result<f64> {
     let y = recoloured(x, goal)?;
-    let style = moments(network, &y);
+    let (style, _) = moments(network, &y);
     let (_, coloured) = Transfer::fit(network, x, &style, &Settings::default())?;
     Ok(crate::measures::squared_error(
         &coloured.clamp(0.0, 1.0),
