@@ -225,13 +225,17 @@ impl RunState {
             if number == 0 {
                 self.set_phase(i, Phase::StartQueued);
             } else {
-                self.stop(i, number, true, turn);
+                self.repeat(i, number, at, turn);
             }
         }
     }
 
     /// Asks and starts as much as the limits allow.
     fn pump(&mut self, turn: &mut Turn) {
+        // A failure is on its way that will close the run: nothing starts before it stands.
+        if self.failing > 0 && !self.plan.settings.continue_on_step_failure {
+            return;
+        }
         while self.looking_up < self.limits.max_lookups
             && let Some(&i) = self.lookups.first()
         {

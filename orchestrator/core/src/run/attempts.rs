@@ -7,6 +7,7 @@ use super::graph::Index;
 use super::state::{Fate, Phase, RunState, Turn};
 use crate::ids::{AttemptId, Nonce};
 use crate::outcome::{Cause, Checkpoint, Claim, Decision, EndRecord, Outcome, Status, Timings};
+use crate::timestamp::Timestamp;
 use std::sync::Arc;
 
 /// Why a start came to nothing.
@@ -234,7 +235,36 @@ impl RunState {
             return;
         };
         if !attempt.claimed && matches!(attempt.fate, Fate::Live | Fate::Idle) {
+            self.inspect(i, number, turn);
+        }
+    }
+
+    /// Asks what holds a claim, and sees to it that this is repeated until
+    /// something is told of the attempt.
+    fn inspect(&mut self, i: Index, number: u32, turn: &mut Turn) {
+        let at = turn.now.plus_millis(self.limits.stop_margin_ms.max(1));
+        let Some(attempt) = self.attempt_mut(i, number) else {
+            return;
+        };
+        if attempt.inspect_at.is_none() {
+            attempt.inspect_at = Some(at);
+            self.timers.insert((at, i, number));
             turn.effects.push(Effect::Inspect(self.id(i, number)));
+        }
+    }
+
+    /// What is due of an attempt.
+    pub(super) fn repeat(&mut self, i: Index, number: u32, at: Timestamp, turn: &mut Turn) {
+        let Some(attempt) = self.attempt_mut(i, number) else {
+            return;
+        };
+        let stops = attempt.stop_at == Some(at);
+        if attempt.inspect_at == Some(at) {
+            attempt.inspect_at = None;
+            self.inspect(i, number, turn);
+        }
+        if stops {
+            self.stop(i, number, true, turn);
         }
     }
 
@@ -255,7 +285,7 @@ impl RunState {
         }
         if claim.is_none() && end.is_none() && attempt.claimed {
             // Told before the claim that is known by now: another launcher holds it.
-            turn.effects.push(Effect::Inspect(self.id(i, number)));
+            self.inspect(i, number, turn);
             return;
         }
         if let Some(claim) = claim {

@@ -118,7 +118,8 @@ pub enum AttemptNews {
         /// Which.
         phase: Phase,
     },
-    /// Its launcher committed the step's outcome, or read that another stands.
+    /// It is over, and the step's outcome stands: its launcher committed it, or read
+    /// that another's stands.
     Committed {
         /// What stands.
         outcome: Arc<Outcome>,
@@ -244,7 +245,8 @@ pub enum Effect {
         grace_ms: u64,
     },
     /// Read what the store and the executor hold of an attempt whose claim
-    /// someone else holds, and tell it as news of that attempt.
+    /// someone else holds, and tell it as news of that attempt; repeated until
+    /// something is told.
     Inspect(AttemptId),
     /// Create the end of an attempt whose launcher could not; answered with
     /// [`AttemptNews::Ended`] and the record that stands.

@@ -30,8 +30,8 @@ pub struct RunState {
     pub(super) looking_up: usize,
     /// Steps that wait to be started, in the plan's order.
     pub(super) starts: BTreeSet<Index>,
-    /// What is due when: the number is that of an attempt whose stop is to be
-    /// repeated, or 0 for the start of a step's next attempt.
+    /// What is due when: the number is that of an attempt whose stop or inspection
+    /// is to be repeated, or 0 for the start of a step's next attempt.
     pub(super) timers: BTreeSet<(Timestamp, Index, u32)>,
     /// Attempts that may run: started or seen, and neither ended nor judged lost.
     pub(super) open: BTreeSet<(Index, u32)>,
@@ -55,6 +55,8 @@ pub struct RunState {
     pub(super) kill: bool,
     /// Whether a step or a delivery failed.
     pub(super) failed: bool,
+    /// Verdicts of failure that are being committed.
+    pub(super) failing: usize,
     /// The failure after which nothing new starts.
     pub(super) halted_by: Option<Index>,
     /// When the first step was asked for.
@@ -151,6 +153,8 @@ pub(super) struct Attempt {
     pub(super) not_before: Option<Timestamp>,
     /// It is being stopped; when that is repeated.
     pub(super) stop_at: Option<Timestamp>,
+    /// It is asked who holds its claim; when that is repeated.
+    pub(super) inspect_at: Option<Timestamp>,
 }
 
 /// Whether an attempt may run.
@@ -301,6 +305,7 @@ impl RunState {
             cancel_asked: false,
             kill: false,
             failed: false,
+            failing: 0,
             halted_by: None,
             started: None,
             ending: false,
@@ -359,6 +364,7 @@ impl RunState {
             Phase::LookingUp => self.looking_up = self.looking_up.saturating_sub(1),
             Phase::StartQueued => drop(self.starts.remove(&i)),
             Phase::Backoff { until } => drop(self.timers.remove(&(until, i, 0))),
+            Phase::Committing(Status::Failed) => self.failing = self.failing.saturating_sub(1),
             Phase::Waiting
             | Phase::Active
             | Phase::Granting
@@ -370,6 +376,7 @@ impl RunState {
             Phase::LookingUp => self.looking_up += 1,
             Phase::StartQueued => drop(self.starts.insert(i)),
             Phase::Backoff { until } => drop(self.timers.insert((until, i, 0))),
+            Phase::Committing(Status::Failed) => self.failing += 1,
             Phase::Waiting
             | Phase::Active
             | Phase::Granting
@@ -390,7 +397,8 @@ impl RunState {
         } else {
             attempt.stop_at.take()
         };
-        if let Some(at) = stop_at {
+        let inspect_at = attempt.inspect_at.take();
+        for at in stop_at.into_iter().chain(inspect_at) {
             self.timers.remove(&(at, i, number));
         }
         if matches!(fate, Fate::Live | Fate::Ending | Fate::Judging) {

@@ -135,6 +135,8 @@ fn place(state: &RunState, i: usize, slot: &Slot) -> Place {
     let current = slot.attempts.last();
     let unclaimed = current.is_none_or(|a| !a.claimed && a.end.is_none());
     let place = match slot.phase {
+        // The last step waits for stragglers too, and mail that comes late may seem one.
+        Phase::Waiting if state.graph.finalize == Some(i) && state.unfinished == 1 => Place::Ready,
         Phase::Waiting => Place::Waits,
         Phase::LookUpQueued | Phase::LookingUp | Phase::StartQueued | Phase::Backoff { .. } => {
             Place::Ready

@@ -100,7 +100,8 @@ proptest! {
         kills in prop::collection::vec(0..250usize, 1..6),
         cancel in prop::option::weighted(0.3, 0..250usize),
     ) {
-        let world = World::new(spec, seed);
+        let mut world = World::new(spec, seed);
+        world.deaf = seed % 2 == 0;
         let trouble = Trouble { kills, cancel, late_starts: true, ..Trouble::default() };
         Sim::new(world, limits(seed), trouble).run();
     }

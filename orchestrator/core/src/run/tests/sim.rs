@@ -36,6 +36,8 @@ pub(super) struct Sim {
     told: Vec<(Event, Timestamp)>,
     /// Whether this driver knows of a request to cancel.
     knows_cancel: bool,
+    /// Whether this driver has decided that a step failed.
+    knows_failure: bool,
     granted: BTreeSet<(StepPath, u32)>,
 }
 
@@ -54,6 +56,7 @@ impl Sim {
             found_at,
             told: Vec::new(),
             knows_cancel: false,
+            knows_failure: false,
             granted: BTreeSet::new(),
         };
         sim.take(effects);
@@ -168,6 +171,8 @@ impl Sim {
     fn take(&mut self, effects: Vec<Effect>) {
         for effect in &effects {
             self.check_effect(effect);
+            self.knows_failure |=
+                matches!(effect, Effect::Commit(outcome) if outcome.status == Status::Failed);
         }
         self.todo.extend(effects);
     }
@@ -211,6 +216,11 @@ impl Sim {
         self.found = self.world.take_over();
         self.found_at = self.world.now;
         self.told.clear();
+        self.knows_failure = self
+            .world
+            .outcomes
+            .values()
+            .any(|o| o.status == Status::Failed);
         self.knows_cancel = self
             .found
             .log
@@ -348,15 +358,12 @@ impl Sim {
         let id = &ticket.attempt;
         self.check_inputs(&id.step);
         assert!(!self.knows_cancel, "{id} starts in a canceled run");
-        let failed = self
-            .world
-            .outcomes
-            .values()
-            .any(|o| matches!(o.status, Status::Failed | Status::Canceled));
-        let known = self.state.failed && failed;
         let last = self.world.plan.settings.on_finalize.as_ref() == Some(&id.step);
         let goes_on = self.world.plan.settings.continue_on_step_failure;
-        assert!(goes_on || last || !known, "{id} starts after a failure");
+        assert!(
+            goes_on || last || !self.knows_failure || self.trouble.late_starts,
+            "{id} starts after a failure"
+        );
         if !self.trouble.late_starts {
             assert!(
                 !self.world.claims.contains_key(id),

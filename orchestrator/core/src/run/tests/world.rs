@@ -284,6 +284,8 @@ impl World {
                 }
             }
             Effect::Stop { attempt, .. } => self.stop(attempt),
+            // The executor is out of reach.
+            Effect::Inspect(_) if self.deaf && self.dice.once_in(2) => {}
             Effect::Inspect(id) => self.inspect(id),
             Effect::WriteEnd(end) => {
                 let stands = self
