@@ -256,7 +256,9 @@ impl Following {
                 }
                 Ok(Line::Hello { .. }) => {}
                 Ok(Line::News { news }) if is_last(&news) => return Some(news),
-                Ok(Line::News { news }) => self.inner.hub.news(&self.attempt, news).await,
+                Ok(Line::News { news }) => {
+                    self.inner.hub.news(&self.attempt, news).await;
+                }
                 Ok(Line::Log { lines }) => {
                     self.inner.hub.log(&self.attempt, &lines);
                     self.last_lines.extend(lines);
