@@ -37,7 +37,7 @@ impl Checker<'_> {
             .and_then(|entry| self.environment(entry));
         let code = from.get("code").and_then(|entry| self.code(entry));
         let Some(entry) = from.get("command") else {
-            if !from.has("command") {
+            if from.lacks("command") {
                 let message = "there is no `command` to run";
                 self.out
                     .push(Diagnostic::error("missing-key", message, from.place()));
@@ -271,7 +271,7 @@ impl Checker<'_> {
             Some(_) => {
                 let from = object(&entry.value, &entry.key_place, &CUDA, &mut self.out)?;
                 let Some(version) = from.get("version") else {
-                    if !from.has("version") {
+                    if from.lacks("version") {
                         let message = "`cuda` needs a `version`";
                         self.out
                             .push(Diagnostic::error("missing-key", message, &entry.key_place));

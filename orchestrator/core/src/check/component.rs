@@ -204,7 +204,7 @@ impl Checker<'_> {
                 (name.clone(), output)
             })
             .collect();
-        if !from.has("jobs") {
+        if from.lacks("jobs") {
             let message = "a pipeline needs `jobs`";
             self.out
                 .push(Diagnostic::error("missing-key", message, from.place()));

@@ -165,7 +165,7 @@ pub static PIPELINE: Table = Table {
             Shape::Text,
             "The schema that an editor checks this file against.",
         ),
-        yes("type", Shape::Choice(&["pipeline"]), "`pipeline`."),
+        yes("type", Shape::Text, "`pipeline`."),
         yes(
             "name",
             Shape::Text,

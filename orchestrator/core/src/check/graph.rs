@@ -5,7 +5,7 @@ use super::expression::{self, Expression};
 use super::fields::Status;
 use super::job::Pending;
 use super::read::{Object, refused};
-use super::suggest::did_you_mean;
+use super::suggest::{did_you_mean, nearest};
 use super::types::{
     Bound, Graph, GraphOutput, InputDecl, InputType, Step, StepInput, StepOutput, Work,
 };
@@ -277,16 +277,14 @@ impl Checker<'_> {
         if scope.outputs.contains_key(name) {
             return Some(name.clone());
         }
-        let help = did_you_mean(name, scope.outputs.keys().map(String::as_str));
+        let known = || scope.outputs.keys().map(String::as_str);
+        let declare = format!("declare it: `outputs: {{{name}: {{type: uri_folder}}}}`");
+        let help = did_you_mean(name, known()).unwrap_or(declare);
         let message = format!("the pipeline has no output `{name}`");
-        self.out.push(
-            Diagnostic::error("unknown-output", message, place).maybe_help(help.or_else(|| {
-                Some(format!(
-                    "declare it: `outputs: {{{name}: {{type: uri_folder}}}}`"
-                ))
-            })),
-        );
-        None
+        self.out
+            .push(Diagnostic::error("unknown-output", message, place).help(help));
+        // The one that was meant is not without a maker as well.
+        nearest(name, known()).map(str::to_owned)
     }
 
     /// What `entry` binds `decl` to.

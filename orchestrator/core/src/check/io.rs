@@ -287,6 +287,7 @@ impl Checker<'_> {
         let place = entry.value.expression_place(0);
         match expression::whole(text) {
             Ok(Some(found)) => spec.binding = Some((found, place)),
+            Ok(None) if is_default_place(text) => {}
             Ok(None) if is_run_place(text) => {
                 let message = "outputs are kept in the run's store, not at this path";
                 self.out
@@ -316,10 +317,15 @@ impl Checker<'_> {
     }
 }
 
-/// Whether a path of an output is a place of the run's own, as the default is:
-/// `azureml://datastores/${{default_datastore}}/paths/azureml/${{name}}/${{output_name}}`.
+/// Whether a path of an output is the one that it would have anyway.
+fn is_default_place(text: &str) -> bool {
+    let dense: String = text.split_whitespace().collect();
+    dense == "azureml://datastores/${{default_datastore}}/paths/azureml/${{name}}/${{output_name}}"
+}
+
+/// Whether a path of an output is another place for each run.
 fn is_run_place(text: &str) -> bool {
-    let dense: String = text.chars().filter(|character| *character != ' ').collect();
+    let dense: String = text.split_whitespace().collect();
     dense.starts_with("azureml://datastores/") && dense.contains("${{name}}")
 }
 

@@ -46,7 +46,7 @@ impl Checker<'_> {
             }
             (Some(entry), None) => self.component_pipeline(entry, inputs, &values, outputs)?,
             (None, _) => {
-                if !from.has("jobs") && !from.has("component") {
+                if from.lacks("jobs") && !from.has("component") {
                     let message = "a pipeline needs `jobs`";
                     self.out.push(Diagnostic::error(
                         "missing-key",

@@ -3,7 +3,7 @@
 
 use super::fields::{Shape, Status, Table};
 use super::quantity;
-use super::suggest::did_you_mean;
+use super::suggest::{did_you_mean, nearest};
 use crate::diagnostic::Diagnostic;
 use crate::document::{Entry, Mapping, Node, Place, Resolved, Style};
 
@@ -12,6 +12,7 @@ pub(crate) struct Object<'a> {
     mapping: &'a Mapping,
     bad: Vec<&'a str>,
     place: Place,
+    table: &'static Table,
 }
 
 impl<'a> Object<'a> {
@@ -27,6 +28,15 @@ impl<'a> Object<'a> {
         self.mapping
             .get(key)
             .is_some_and(|entry| !entry.value.is_null())
+    }
+
+    /// Whether nothing stands at `key` and no unknown key is a slip of it, so that
+    /// its absence is worth an error of its own.
+    pub(crate) fn lacks(&self, key: &str) -> bool {
+        let slipped = |bad: &&str| {
+            self.table.field(bad).is_none() && nearest(bad, self.table.keys()) == Some(key)
+        };
+        !self.has(key) && !self.bad.iter().any(|bad| slipped(&bad))
     }
 
     /// Where it is named: to point at when a key is missing.
@@ -108,6 +118,7 @@ pub(crate) fn object<'a>(
         mapping,
         bad,
         place: place.clone(),
+        table,
     })
 }
 

@@ -4,8 +4,10 @@
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
     let allowed = (name.chars().count() / 3).clamp(1, 3);
-    known
-        .into_iter()
+    let known: Vec<&str> = known.into_iter().collect();
+    let near = known
+        .iter()
+        .copied()
         .map(|candidate| {
             (
                 strsim::osa_distance(&lower, &candidate.to_lowercase()),
@@ -14,7 +16,13 @@ pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         })
         .filter(|(distance, _)| *distance <= allowed)
         .min()
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| candidate);
+    // Half of a word is one too: `experiment` for `experiment_name`.
+    near.or_else(|| {
+        known
+            .into_iter()
+            .find(|candidate| lower.len() >= 4 && candidate.starts_with(&format!("{lower}_")))
+    })
 }
 
 /// `did you mean …?`, or the list of what there is where that is short.

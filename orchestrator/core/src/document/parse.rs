@@ -7,7 +7,7 @@ use super::node::{Entry, Mapping, Node, Scalar, Style, Value};
 use super::scalar::{Resolved, resolve_plain};
 use super::source::{Place, Source};
 use crate::diagnostic::Diagnostic;
-use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -449,17 +449,23 @@ impl Reader<'_> {
             .chars()
             .take_while(|character| matches!(character, ' ' | '\t'))
             .collect();
-        Stop(Box::new(if indent.contains('\t') {
-            diagnostic.help("YAML does not allow tabs for indentation: use spaces")
-        } else {
-            diagnostic
-        }))
+        Stop(Box::new(
+            if indent.contains('\t') || reason(error).contains(" tab") {
+                diagnostic.help("YAML does not allow tabs for indentation: use spaces")
+            } else {
+                diagnostic
+            },
+        ))
     }
 }
 
 /// What the parser says, without the place, which is reported on its own.
 fn reason(error: &ScanError) -> String {
-    error.info()
+    match error.kind() {
+        ErrorKind::UnknownAnchor => "no anchor of this name stands before it".to_owned(),
+        ErrorKind::UnclosedFlowCollection { open } => format!("`{open}` is not closed"),
+        _ => error.info(),
+    }
 }
 
 #[cfg(test)]
