@@ -96,17 +96,27 @@ pub async fn run(store: &Store) -> Result<Verdict, StoreError> {
 
 async fn rounds(store: &Store, folder: &StorePath) -> Result<Verdict, StoreError> {
     let mut spare = SPARE_ROUNDS;
-    let mut done = 0;
-    for number in 0.. {
-        let key = folder.clone().join(format!("{number}"));
-        match round(store, &key).await? {
-            Round::OneWinner => done += 1,
-            Round::Unclear(_) if spare > 0 => spare -= 1,
-            Round::Unclear(error) => return Err(error),
+    let mut keys: Vec<_> = (0..ROUNDS).collect();
+    let mut next = ROUNDS;
+    // All at once: some servers take seconds over a key that several write to.
+    while !keys.is_empty() {
+        let races = keys.iter().map(|number| {
+            let key = folder.clone().join(number.to_string());
+            async move { round(store, &key).await }
+        });
+        let mut again = Vec::new();
+        for race in join_all(races).await {
+            match race? {
+                Round::OneWinner => {}
+                Round::Unclear(_) if spare > 0 => {
+                    spare -= 1;
+                    again.push(next);
+                    next += 1;
+                }
+                Round::Unclear(error) => return Err(error),
+            }
         }
-        if done == ROUNDS {
-            break;
-        }
+        keys = again;
     }
     let listed = store.list(folder).await?.len();
     if listed < ROUNDS as usize {

@@ -29,10 +29,17 @@ macro_rules! conformance {
         }
 
         async fn pieces_on_s3(weed: &Weed) {
+            // One probe serves all prefixes of one server.
+            let begun = std::time::Instant::now();
+            let probed = weed.open(&weed.url("conformance"), Access::Write).await.unwrap();
+            eprintln!("s3: opened and probed in {:.1?}", begun.elapsed());
+            let layout: auria_store::probe::Layout =
+                probed.read_json(&auria_store::layout::layout()).await.unwrap().unwrap();
             $(
                 let begun = std::time::Instant::now();
-                // One probe serves all prefixes of one server, but the piece's is its own.
                 let url = weed.url(concat!("conformance/", stringify!($piece)));
+                let store = weed.open(&url, Access::Read).await.unwrap();
+                store.write_json(&auria_store::layout::layout(), &layout).await.unwrap();
                 let store = weed.open(&url, Access::Write).await.unwrap();
                 crate::$module::$piece(store).await;
                 eprintln!("s3: {} in {:.1?}", stringify!($piece), begun.elapsed());
