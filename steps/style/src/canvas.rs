@@ -35,7 +35,6 @@ impl Default for Limits {
 
 /// Resizes `[channels, height, width]`, smoothing where it gets smaller; values
 /// stay within 0 and 1.
-#[must_use]
 pub fn resize(planes: &Tensor, height: i64, width: i64) -> Tensor {
     if planes.size()[1..] == [height, width] {
         return planes.shallow_clone();
@@ -76,7 +75,6 @@ fn padded(planes: &Tensor, config: &Config) -> Tensor {
 }
 
 /// The picture's colours over white where it is clear.
-#[must_use]
 pub fn composited(picture: &Picture) -> Tensor {
     let rgb = picture.rgb.nan_to_num(0.0, 1.0, 0.0).clamp(0.0, 1.0);
     match &picture.alpha {

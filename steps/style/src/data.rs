@@ -166,7 +166,6 @@ pub fn pictures(folder: &Path, part: Part) -> Result<Vec<Tensor>, Error> {
 }
 
 /// The picture as values from 0 to 1.
-#[must_use]
 pub fn as_float(bytes: &Tensor) -> Tensor {
     bytes.to_kind(tch::Kind::Float) / 255.0
 }

@@ -23,7 +23,7 @@ pub struct Evaluation {
     pub corpus_digest: String,
     /// Held-out pictures.
     pub held_out: u64,
-    /// Mean squared error of reconstruction, values from 0 to 1.
+    /// Mean squared error of reconstruction, values from 0 to 255.
     pub reconstruction_error: f64,
     /// The same error of pictures reduced eightfold and enlarged again.
     pub baseline_error: f64,
@@ -197,7 +197,7 @@ impl Evaluation {
                 self.reconstruction_error,
                 "",
                 lower,
-                &format!("mean squared, values 0 to 1, {held_out}"),
+                &format!("mean squared, values 0 to 255, {held_out}"),
             ),
             row(
                 UNTRAINED,
@@ -269,8 +269,8 @@ impl Evaluation {
     #[must_use]
     pub fn text(&self) -> String {
         format!(
-            "reconstruction error  {:.5} (reduced eightfold: {:.5}), {} held-out pictures\n\
-             recolouring error     {:.5}\n\
+            "reconstruction error  {:.3} (reduced eightfold: {:.3}), {} held-out pictures\n\
+             recolouring error     {:.3}\n\
              edge SSIM             {:.3}, {} pairs\n\
              Gram distance         {:.3} -> {:.3}\n\
              colour distance       {:.4} -> {:.4}\n\

@@ -16,4 +16,5 @@ pub mod model;
 pub mod painter;
 pub mod train;
 pub mod transfer;
+pub mod wavelet;
 pub mod weights;

@@ -17,7 +17,6 @@ fn luma(picture: &Tensor) -> Tensor {
 
 /// Edge map `[1, 1, height, width]`: the magnitude of Sobel's gradient, with the
 /// largest value 1 (all near 0 for a flat picture).
-#[must_use]
 pub fn edges(picture: &Tensor) -> Tensor {
     let sobel = Tensor::from_slice(&[-1f32, 0., 1., -2., 0., 2., -1., 0., 1.]).view([1, 1, 3, 3]);
     let kernels = Tensor::cat(&[&sobel, &sobel.transpose(2, 3)], 0);
@@ -117,10 +116,11 @@ pub fn colour_distance(a: &Tensor, b: &Tensor) -> f64 {
         .double_value(&[])
 }
 
-/// Mean squared error of two tensors.
+/// Mean squared error of two tensors of values from 0 to 1, in steps of a byte
+/// (as if they went from 0 to 255).
 #[must_use]
 pub fn squared_error(a: &Tensor, b: &Tensor) -> f64 {
-    (a - b).square().mean(Kind::Double).double_value(&[])
+    (a - b).square().mean(Kind::Double).double_value(&[]) * 255.0 * 255.0
 }
 
 #[cfg(test)]

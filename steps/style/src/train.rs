@@ -103,7 +103,7 @@ pub fn train(
             let optimiser = optimiser(&network);
             let untrained = evaluate::reconstruction_error(&network, &held_out);
             metrics.log("held_out/reconstruction_error", untrained, 0)?;
-            eprintln!("untrained: held-out reconstruction error {untrained:.5}");
+            eprintln!("untrained: held-out reconstruction error {untrained:.3}");
             (
                 network,
                 optimiser,

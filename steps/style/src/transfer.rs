@@ -116,7 +116,6 @@ impl Moments {
     }
 
     /// The Gram matrix `[channels, channels]`: the second moments about zero.
-    #[must_use]
     pub fn gram(&self) -> Tensor {
         &self.covariance + self.mean.outer(&self.mean)
     }
@@ -224,7 +223,6 @@ impl Affine {
     }
 
     /// The features `[batch, channels, height, width]`, mapped.
-    #[must_use]
     pub fn apply(&self, features: &Tensor) -> Tensor {
         let device = features.device();
         let channels = self.offset.size()[0];
@@ -259,7 +257,6 @@ impl Hook for Seeing {
 
 /// Takes the moments of a style picture `[batch, 3, height, width]`; also gives
 /// the picture as the network reconstructs it.
-#[must_use]
 pub fn moments(network: &Network, style: &Tensor) -> (StyleMoments, Tensor) {
     let mut seeing = Seeing(StyleMoments::new());
     let again = network.forward(style, &mut seeing);
@@ -357,7 +354,6 @@ impl Transfer {
 
     /// Colours a picture, or a part of one, `[batch, 3, height, width]` by the
     /// maps.
-    #[must_use]
     pub fn apply(&self, network: &Network, image: &Tensor) -> Tensor {
         network.forward(image, &mut Applying(self))
     }

@@ -149,7 +149,7 @@ impl TrainArgs {
         card.write(&self.out)?;
         print(output, &card, || {
             format!(
-                "{}\nuntrained             {:.5}",
+                "{}\nuntrained             {:.3}",
                 measured.text(),
                 trained.untrained
             )
@@ -172,12 +172,16 @@ impl TrainArgs {
             .unwrap_or_default();
         Card {
             name: "auria-style".to_owned(),
-            summary: "Gives a picture the colours of an artwork and leaves its structure.".to_owned(),
+            summary: "Gives a picture the colours of an artwork and leaves its structure."
+                .to_owned(),
             architecture: format!(
                 "wavelet autoencoder of WCT² (Yoo et al., ICCV 2019): widths {:?}, convolutions {:?}, {:?} unpooling; trained from nothing",
                 config.widths, config.convolutions, config.unpool
             ),
-            size: Size { parameters: tensors::count(parameters), bytes },
+            size: Size {
+                parameters: tensors::count(parameters),
+                bytes,
+            },
             data: describe(&trained.data),
             training: Training {
                 command: format!(
@@ -193,8 +197,9 @@ impl TrainArgs {
             },
             measures: measured.measures(trained.untrained),
             limits: vec![
-                "It carries colours and their contrasts over, not brush strokes or shapes.".to_owned(),
-                "It knows no objects: sky may take the colours of a field where no label maps say otherwise.".to_owned(),
+                "It carries colours and their contrasts over, not brush strokes or shapes."
+                    .to_owned(),
+                "It knows no objects: a sky may take the colours of a field.".to_owned(),
             ],
             licence: "Apache-2.0".to_owned(),
         }

@@ -7,6 +7,8 @@
 //! makes may be given away.
 
 pub mod brush;
+pub mod figure;
+pub mod palette;
 pub mod scene;
 pub mod works;
 
@@ -16,7 +18,9 @@ use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use scene::{Composition, Figure, Palette, Scene};
+use figure::Figure;
+use palette::Palette;
+use scene::{Composition, Scene};
 
 /// Red, green and blue from 0 to 1, as stored (sRGB).
 pub type Rgb = [f32; 3];

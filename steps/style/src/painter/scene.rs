@@ -5,6 +5,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::figure::Figure;
+use super::palette::Palette;
 use super::{Noise, Rgb, mix, smooth};
 
 /// How the picture is built.
@@ -48,83 +50,6 @@ impl Composition {
     ];
 }
 
-/// What stands in the picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Figure {
-    /// Nothing.
-    None,
-    /// A sailing boat on the horizon.
-    Boat,
-    /// A house with a lit window.
-    House,
-    /// One tree.
-    Tree,
-    /// Some birds in the sky.
-    Birds,
-}
-
-/// The colours of a picture.
-#[derive(Debug, Clone, Copy)]
-pub struct Palette {
-    /// The top of the sky.
-    pub high: Rgb,
-    /// The sky at the horizon.
-    pub middle: Rgb,
-    /// Water, or land that is far.
-    pub low: Rgb,
-    /// What is near.
-    pub ground: Rgb,
-    /// Trunks, hulls, shadows.
-    pub dark: Rgb,
-    /// Sun, moon, lamps, crests.
-    pub light: Rgb,
-    /// Flowers, sails, roofs.
-    pub accent: Rgb,
-}
-
-impl Palette {
-    /// Seven colours written as `0xRRGGBB`, in the order of the fields.
-    #[must_use]
-    pub fn of(colours: [u32; 7]) -> Self {
-        let [high, middle, low, ground, dark, light, accent] =
-            colours.map(|c| [16, 8, 0].map(|shift| ((c >> shift) & 255) as f32 / 255.0));
-        Self {
-            high,
-            middle,
-            low,
-            ground,
-            dark,
-            light,
-            accent,
-        }
-    }
-
-    /// Any colours, with a dark and a light one among them.
-    pub fn random(rng: &mut ChaCha8Rng) -> Self {
-        let hue = rng.random_range(0.0..6.0);
-        let spread = rng.random_range(0.2..3.0);
-        let strength = rng.random_range(0.1..1.0f32);
-        let mut colour = |from: f32, to: f32| {
-            let hue = hue + rng.random_range(-spread..spread);
-            let value = rng.random_range(from..to);
-            let saturation = strength * rng.random_range(0.3..1.0f32);
-            [0.0, 2.0, 4.0].map(|shift: f32| {
-                let wave = ((hue + shift).rem_euclid(6.0) - 3.0).abs() - 1.0;
-                value * (1.0 - saturation * (1.0 - wave.clamp(0.0, 1.0)))
-            })
-        };
-        Self {
-            high: colour(0.2, 0.9),
-            middle: colour(0.4, 1.0),
-            low: colour(0.2, 0.8),
-            ground: colour(0.15, 0.7),
-            dark: colour(0.0, 0.25),
-            light: colour(0.85, 1.0),
-            accent: colour(0.4, 1.0),
-        }
-    }
-}
-
 /// What is seen at a place.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {
@@ -137,15 +62,15 @@ pub struct Look {
 /// A picture that can be asked for any place in it.
 #[derive(Debug, Clone)]
 pub struct Scene {
-    composition: Composition,
-    palette: Palette,
-    figure: Figure,
-    noise: Noise,
-    horizon: f32,
-    sun: (f32, f32, f32),
-    place: f32,
-    bolt: Vec<(f32, f32)>,
-    discs: Vec<(f32, f32, f32, f32)>,
+    pub(super) composition: Composition,
+    pub(super) palette: Palette,
+    pub(super) figure: Figure,
+    pub(super) noise: Noise,
+    pub(super) horizon: f32,
+    pub(super) sun: (f32, f32, f32),
+    pub(super) place: f32,
+    pub(super) bolt: Vec<(f32, f32)>,
+    pub(super) discs: Vec<(f32, f32, f32, f32)>,
 }
 
 impl Scene {
@@ -611,90 +536,6 @@ impl Scene {
         Look {
             colour,
             angle: best.2 * 7.0,
-        }
-    }
-
-    fn with_figure(&self, x: f32, y: f32, under: Look) -> Look {
-        let p = &self.palette;
-        let base = match self.composition {
-            Composition::Hills => self.horizon + 0.42,
-            Composition::Meadow => self.horizon + 0.12,
-            _ => self.horizon + 0.02,
-        };
-        // Place relative to the foot of the figure, y upward.
-        let (dx, dy) = (x - self.place, base - y);
-        let level = |colour| Look { colour, angle: 0.0 };
-        match self.figure {
-            Figure::None => under,
-            Figure::Boat => {
-                let hull = dy > -0.025 && dy < 0.005 && dx.abs() < 0.07 + 0.8 * dy;
-                let sail = dy > 0.012 && dy < 0.2 && dx > -0.055 + 0.27 * dy && dx < 0.005;
-                let jib = dy > 0.012 && dy < 0.16 && dx > 0.012 && dx < 0.055 - 0.26 * dy;
-                match (hull, sail || jib) {
-                    (true, _) => level(p.dark),
-                    (_, true) => Look {
-                        colour: mix(p.light, p.accent, if sail { 0.55 } else { 0.2 }),
-                        angle: 1.4,
-                    },
-                    _ => under,
-                }
-            }
-            Figure::House => {
-                let wall = dy > 0.0 && dy < 0.08 && dx.abs() < 0.07;
-                let roof = dy >= 0.08 && dy < 0.145 && dx.abs() < 0.085 - 1.1 * (dy - 0.08);
-                let window = (dy - 0.045).abs() < 0.016
-                    && ((dx - 0.03).abs() < 0.013 || (dx + 0.03).abs() < 0.013);
-                match (window, wall, roof) {
-                    (true, ..) => level(p.light),
-                    (_, true, _) => {
-                        level(mix(p.dark, p.middle, 0.3 + 0.5 * smooth(-0.07, 0.07, dx)))
-                    }
-                    (.., true) => level(mix(p.accent, p.dark, 0.3)),
-                    _ => under,
-                }
-            }
-            Figure::Tree => {
-                let trunk = dy > -0.02
-                    && dy < 0.2
-                    && (dx - 0.03 * (dy * 12.0).sin() * dy).abs() < 0.016 - 0.03 * dy;
-                let crown = (dx * 1.1).hypot(dy - 0.25)
-                    + 0.1 * (self.noise.fractal(x * 12.0, y * 12.0) - 0.5);
-                if crown < 0.13 {
-                    let leaf = self.noise.fractal(x * 16.0, y * 16.0);
-                    let colour = mix(
-                        mix(p.accent, p.dark, smooth(0.1, -0.12, dy - 0.25 + dx)),
-                        p.light,
-                        smooth(0.5, 0.8, leaf) * 0.4,
-                    );
-                    return Look {
-                        colour,
-                        angle: leaf * 6.0,
-                    };
-                }
-                if trunk {
-                    Look {
-                        colour: p.dark,
-                        angle: 1.57,
-                    }
-                } else {
-                    under
-                }
-            }
-            Figure::Birds => {
-                for &(bx, by, size, _) in &self.discs[..7] {
-                    let (wx, wy) = (
-                        (x - bx) / (size * 0.9),
-                        (y - by * self.horizon * 0.8 - 0.03) / (size * 0.9),
-                    );
-                    if wx.abs() < 1.0
-                        && (wy + 0.5 * (1.0 - (2.0 * wx.abs() - 1.0).powi(2))).abs()
-                            < 0.16 * (1.2 - wx.abs())
-                    {
-                        return level(p.dark);
-                    }
-                }
-                under
-            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The works of the small gallery: what is painted, in which colours, and for
 //! which moods. The fractions are the painter's own intent for each work: no
-//! annotator was asked, and the table's licence says so.
+//! annotator was asked, and the README of the gallery says so.
 
 use auria_steps_common::mood::Mood;
 use image::RgbImage;
@@ -9,7 +9,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::brush::{self, Manner};
-use super::scene::{Composition, Figure, Palette, Scene};
+use super::figure::Figure;
+use super::palette::Palette;
+use super::scene::{Composition, Scene};
 
 /// One work.
 #[derive(Debug, Clone, Copy)]
