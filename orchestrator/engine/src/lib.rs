@@ -1,5 +1,8 @@
 //! The driver that joins run state, store and executor; the executors on one machine.
 
+#[cfg(feature = "testing")]
+#[expect(clippy::unwrap_used, reason = "a case that cannot go on has failed")]
+pub mod conformance;
 pub mod driver;
 pub mod executor;
 pub mod lease;
