@@ -1,1 +1,9 @@
-//! End-to-end tests through the binary.
+//! End-to-end tests through the binary, as a user would: where the programs are,
+//! a folder for each test, and how a command is run in it. Nothing here calls the
+//! project's crates.
+
+mod context;
+pub mod trace;
+pub mod weed;
+
+pub use context::{Context, Done, program};

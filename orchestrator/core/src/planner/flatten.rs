@@ -46,37 +46,23 @@ struct Planner<'a> {
     errors: Vec<Diagnostic>,
     /// Names, paths and images that were reported as missing.
     reported: HashSet<String>,
+    /// Data that has to be looked up, by its path or name, as it is first used.
+    wanted: BTreeMap<String, DataRef>,
+}
+
+/// Data that a plan of `pipeline` has to look up.
+pub(super) fn wanted(pipeline: &Pipeline) -> BTreeMap<String, DataRef> {
+    let facts = Facts::default();
+    let mut planner = Planner::new(pipeline, &facts);
+    planner.top(&pipeline.graph);
+    planner.wanted
 }
 
 /// The plan, and what is wrong with it.
 pub(super) fn flatten(pipeline: &Pipeline, facts: &Facts) -> (Plan, Vec<Diagnostic>) {
-    let mut planner = Planner {
-        pipeline,
-        facts,
-        words: Words {
-            run: &facts.run,
-            datastore: pipeline
-                .settings
-                .default_datastore
-                .as_deref()
-                .unwrap_or("workspaceblobstore"),
-        },
-        steps: Vec::new(),
-        errors: Vec::new(),
-        reported: HashSet::new(),
-    };
+    let mut planner = Planner::new(pipeline, facts);
     let graph = &pipeline.graph;
-    let inputs = graph
-        .inputs
-        .iter()
-        .map(|decl| (decl.name.clone(), planner.pipeline_input(decl)))
-        .collect();
-    let scope = Scope {
-        prefix: None,
-        inputs,
-        after: BTreeSet::new(),
-    };
-    planner.graph(graph, &scope);
+    planner.top(graph);
     let outputs = planner.outputs(graph);
     let top = |index: Option<usize>| -> Option<StepPath> {
         graph
@@ -137,7 +123,41 @@ fn literal_json(literal: &Literal, decl: &InputDecl) -> serde_json::Value {
     }
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(pipeline: &'a Pipeline, facts: &'a Facts) -> Self {
+        let datastore = pipeline.settings.default_datastore.as_deref();
+        Self {
+            pipeline,
+            facts,
+            words: Words {
+                run: &facts.run,
+                datastore: datastore.unwrap_or("workspaceblobstore"),
+            },
+            steps: Vec::new(),
+            errors: Vec::new(),
+            reported: HashSet::new(),
+            wanted: BTreeMap::new(),
+        }
+    }
+
+    /// Plans every step of the pipeline.
+    fn top(&mut self, graph: &Graph) {
+        let inputs = graph
+            .inputs
+            .iter()
+            .map(|decl| (decl.name.clone(), self.pipeline_input(decl)))
+            .collect();
+        let after = BTreeSet::new();
+        self.graph(
+            graph,
+            &Scope {
+                prefix: None,
+                inputs,
+                after,
+            },
+        );
+    }
+
     fn pipeline_input(&mut self, decl: &InputDecl) -> Source {
         match self
             .pipeline
@@ -405,6 +425,15 @@ impl Planner<'_> {
 
     fn data(&mut self, data: &DataRef) -> PlannedInput {
         let mode = data.mode.unwrap_or_default();
+        if mode == InputMode::Direct
+            && let Some(value) = self.direct(&data.location)
+        {
+            return PlannedInput::Literal { value };
+        }
+        let (Location::Local(name) | Location::Uri(name) | Location::Asset(name)) = &data.location;
+        if !self.wanted.contains_key(name) {
+            self.wanted.insert(name.clone(), data.clone());
+        }
         let found = match &data.location {
             Location::Local(path) => self.facts.snapshots.get(path).map(|snapshot| {
                 let by_content = if snapshot.is_file {
@@ -432,14 +461,28 @@ impl Planner<'_> {
                 .map(|asset| asset_input(asset, data, mode)),
         };
         found.unwrap_or_else(|| {
-            let (what, text) = match &data.location {
-                Location::Local(path) => ("file-not-found", path),
-                Location::Uri(uri) => ("unknown-object", uri),
-                Location::Asset(name) => ("unknown-asset", name),
+            let code = match &data.location {
+                Location::Local(_) => "file-not-found",
+                Location::Uri(_) => "unknown-object",
+                Location::Asset(_) => "unknown-asset",
             };
-            self.missing(what, text, &data.place);
+            self.missing(code, name, &data.place);
             PlannedInput::Absent
         })
+    }
+
+    /// What the command sees of data that it reaches by itself: an absolute path, or
+    /// the URI. Nothing is looked up for it. An asset has to be found first.
+    fn direct(&self, location: &Location) -> Option<String> {
+        match location {
+            Location::Local(path) if path.starts_with('/') => Some(path.clone()),
+            Location::Local(path) => Some(format!(
+                "{}/{path}",
+                self.facts.folder.trim_end_matches('/')
+            )),
+            Location::Uri(uri) => Some(uri.clone()),
+            Location::Asset(_) => None,
+        }
     }
 
     /// That something the pipeline names was not found, once for each.
@@ -648,25 +691,6 @@ pub(super) fn each_command<'a>(graph: &'a Graph, f: &mut impl FnMut(&'a CommandS
         match &step.work {
             Work::Command(command) => f(command),
             Work::Pipeline(inner) => each_command(inner, f),
-        }
-    }
-}
-
-/// Calls `f` for every value that a step is given in place, with the type that its
-/// input declares.
-pub(super) fn each_value(graph: &Graph, f: &mut impl FnMut(&Bound, Option<DataType>)) {
-    for step in &graph.steps {
-        for input in &step.inputs {
-            if let Some(bound) = &input.bound {
-                f(bound, declared(&input.decl));
-            }
-            if let (Some(Bound::Parent { .. }), Some(default)) = (&input.bound, &input.decl.default)
-            {
-                f(default, declared(&input.decl));
-            }
-        }
-        if let Work::Pipeline(inner) = &step.work {
-            each_value(inner, f);
         }
     }
 }

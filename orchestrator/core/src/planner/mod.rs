@@ -20,6 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Facts {
     /// The run's name, for `${{name}}`.
     pub run: String,
+    /// The current folder, which relative paths of `mode: direct` inputs are below.
+    pub folder: String,
     /// The experiment where the file names none; without it the pipeline's name.
     pub experiment: Option<String>,
     /// `--force-rerun`.

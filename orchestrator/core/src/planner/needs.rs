@@ -2,9 +2,9 @@
 //! registered assets, programs. Lists them, each once, with the place that names
 //! them first.
 
-use super::flatten::{each_command, each_value};
+use super::flatten::{each_command, wanted};
 use super::text::program;
-use crate::check::{Bound, Location, Pipeline};
+use crate::check::{Location, Pipeline};
 use crate::document::Place;
 use crate::plan::DataType;
 use std::collections::BTreeMap;
@@ -79,27 +79,17 @@ pub fn needs(pipeline: &Pipeline) -> Needs {
     let mut assets: BTreeMap<String, Place> = BTreeMap::new();
     let mut commands: BTreeMap<String, Place> = BTreeMap::new();
     let mut images: BTreeMap<String, Place> = BTreeMap::new();
-    let mut value = |bound: &Bound, declared: Option<DataType>| {
-        let Bound::Data(data) = bound else { return };
-        let place = data.place.clone();
-        match &data.location {
+    for (name, data) in wanted(pipeline) {
+        let place = data.place;
+        match data.location {
             Location::Local(path) => {
-                let kind = PathKind::Input(data.data_type.or(declared));
-                paths.entry(path.clone()).or_insert(PathNeed {
-                    path: path.clone(),
-                    kind,
-                    place,
-                });
+                let kind = PathKind::Input(data.data_type);
+                paths.insert(name, PathNeed { path, kind, place });
             }
-            Location::Asset(name) => drop(assets.entry(name.clone()).or_insert(place)),
-            Location::Uri(uri) => drop(uris.entry(uri.clone()).or_insert(place)),
+            Location::Asset(_) => drop(assets.insert(name, place)),
+            Location::Uri(_) => drop(uris.insert(name, place)),
         }
-    };
-    pipeline
-        .values
-        .values()
-        .for_each(|bound| value(bound, None));
-    each_value(&pipeline.graph, &mut value);
+    }
     each_command(&pipeline.graph, &mut |step| {
         if let Some(code) = &step.body.code {
             let need = PathNeed {

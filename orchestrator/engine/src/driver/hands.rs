@@ -361,10 +361,10 @@ fn is_answer(error: &StoreError) -> bool {
 
 /// What an attempt that does not live left in the store.
 async fn left(journal: &Journal, store: &Store, id: AttemptId, known: Option<EndRecord>) -> Result<Event, StoreError> {
-    if let Some(outcome) = journal.read_outcome(&id.step).await? {
-        return Ok(Event::Committed(Arc::new(outcome)));
-    }
-    let news = if let Some(end) = journal.read_end(&id).await? {
+    let news = if let Some(outcome) = journal.read_outcome(&id.step).await? {
+        // Whoever committed it: this attempt is over, and what stands is told with that.
+        AttemptNews::Committed { outcome: Arc::new(outcome) }
+    } else if let Some(end) = journal.read_end(&id).await? {
         AttemptNews::Ended { end }
     } else {
         let claim = journal.read_claim(&id).await?;

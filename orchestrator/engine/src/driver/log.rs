@@ -104,7 +104,8 @@ pub(super) async fn take_over(
 }
 
 /// Sixteen random hexadecimal digits.
-pub(crate) fn nonce() -> Nonce {
+#[must_use]
+pub fn nonce() -> Nonce {
     loop {
         if let Ok(nonce) = format!("{:016x}", rand::random::<u64>()).parse() {
             return nonce;

@@ -5,6 +5,8 @@
 mod hands;
 mod log;
 
+pub use log::nonce;
+
 use crate::executor::{AttemptEvent, Executor, Happened};
 use crate::lease::Lease;
 use auria_core::outcome::{Decision, LogRecord, Outcome, RunEnd, Status};

@@ -1,0 +1,364 @@
+//! The command line as people type it: every command, flag and example, in one
+//! place, from which help, man page, completions and the reference are made.
+//! Nothing here does anything.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Runs pipelines of GPU containers from one file, on a laptop or on Kubernetes.
+///
+/// A pipeline is a YAML file in the format of Azure ML's CLI v2. Each step runs on its
+/// own, and files go from step to step through an object store. A step that finished
+/// with the same command, code and inputs before is reused.
+#[derive(Debug, Parser)]
+#[command(
+    name = "auria-pipeline",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Examples:\n  \
+      auria-pipeline submit pipelines.yaml\n  \
+      auria-pipeline submit --set inputs.mood=joy --set inputs.seed=7\n  \
+      auria-pipeline show latest\n  \
+      auria-pipeline logs latest paint --follow\n\n\
+      Exit codes:\n  \
+      0 done, 1 the run Failed, 2 usage or an invalid document, 3 the run was Canceled,\n  \
+      4 the store or the engine cannot be reached, 130 interrupted by Ctrl-C"
+)]
+pub struct Cli {
+    /// What holds for every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What holds for every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Where runs are kept: a folder, or s3://BUCKET/PREFIX
+    ///
+    /// Default: what auria.yaml says, else the folder `.auria` beside the pipeline file (for
+    /// commands without a file: the nearest `.auria` upward from the current folder).
+    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    pub store: Option<String>,
+    /// What runs the steps: process (this machine, no container), or a compute's name
+    #[arg(long, global = true, value_name = "TARGET", help_heading = "Global options")]
+    pub on: Option<String>,
+    /// How results are printed
+    #[arg(long, short, global = true, value_name = "FORMAT", default_value = "text", help_heading = "Global options")]
+    pub output: OutputFormat,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+    /// A graph in Mermaid's language (`plan`)
+    Mermaid,
+    /// A graph in Graphviz' language (`plan`)
+    Dot,
+    /// A graph as a picture (`plan`)
+    Svg,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a pipeline, run it, and show how it goes
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline submit                                  run ./pipelines.yaml\n  \
+        auria-pipeline submit pipelines.yaml --pipeline retrain --set inputs.budget=smoke\n  \
+        auria-pipeline submit --detach                         leave it running, print its name\n\n\
+        Ctrl-C cancels the run; a second Ctrl-C kills its steps at once.")]
+    Submit(Submit),
+    /// Check files and print every error in them
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline validate pipelines.yaml\n  \
+        auria-pipeline validate *.yml --output json            for editors and CI")]
+    Validate(Validate),
+    /// Print what a run would do: steps, order, where inputs come from
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline plan pipelines.yaml\n  \
+        auria-pipeline plan pipelines.yaml --output mermaid    a graph for a README\n  \
+        auria-pipeline plan pipelines.yaml --output svg > graph.svg")]
+    Plan(PlanArgs),
+    /// List runs, newest first
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline runs --last 5\n  \
+        auria-pipeline runs --status Failed --output json")]
+    Runs(Runs),
+    /// Show a run: its steps, times, outputs
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline show                                    the newest run\n  \
+        auria-pipeline show auria-kathi-2026 --output json     a unique prefix is enough")]
+    Show(RunArg),
+    /// Follow a run until it ends; exits as `submit` would
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline watch latest\n  \
+        auria-pipeline watch latest --output json              its report, at the end")]
+    Watch(RunArg),
+    /// Print what a run's steps wrote
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline logs latest                             every step, one after the other\n  \
+        auria-pipeline logs latest paint --follow              as it is written\n  \
+        auria-pipeline logs latest paint --attempt 1           before a retry")]
+    Logs(Logs),
+    /// Stop a run
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline cancel latest\n  \
+        auria-pipeline cancel auria-kathi-20261124t101530123abcd")]
+    Cancel(RunArg),
+    /// Take up a run whose orchestrator is gone
+    ///
+    /// Steps that finished stay finished, steps that run go on undisturbed.
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline resume latest\n  \
+        auria-pipeline resume latest --takeover                also from an orchestrator that lives")]
+    Resume(Resume),
+    /// Run a failed run again, keeping what finished
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline retry latest\n  \
+        auria-pipeline retry latest --from paint               run paint again, and what needs it")]
+    Retry(Retry),
+    /// List the outputs of a run's steps
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline outputs latest\n  \
+        auria-pipeline outputs latest --output json")]
+    Outputs(RunArg),
+    /// Copy outputs of a run into a folder
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline download latest                         everything, into ./RUN\n  \
+        auria-pipeline download latest --step colour --to work")]
+    Download(Download),
+    /// Print the metrics that a run's steps wrote
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline metrics latest\n  \
+        auria-pipeline metrics latest --output json")]
+    Metrics(RunArg),
+    /// Say why a step ran, or why it was reused
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline explain latest paint\n  \
+        auria-pipeline explain latest paint --output json")]
+    Explain(Explain),
+    /// Registered models
+    #[command(subcommand)]
+    Model(Model),
+    /// Say what this machine can run, and what is missing
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline doctor\n  \
+        auria-pipeline doctor --store s3://bucket/runs         try a store as well")]
+    Doctor,
+    /// Print completions for a shell
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline completions bash > /etc/bash_completion.d/auria-pipeline\n  \
+        auria-pipeline completions zsh > ~/.zfunc/_auria-pipeline")]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "Examples:\n  auria-pipeline man | man -l -\n  auria-pipeline man > auria-pipeline.1")]
+    Man,
+    /// Print the JSON schema of a kind of file, for editors
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline schema pipeline > pipeline.schema.json\n  \
+        auria-pipeline schema component")]
+    Schema {
+        /// Which kind of file
+        #[arg(default_value = "pipeline")]
+        kind: SchemaKind,
+    },
+    /// Carry out one attempt (what an orchestrator starts for each)
+    #[command(hide = true)]
+    Launch {
+        /// Passed to the launcher as they are
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+    /// Drive a run in the background (what --detach leaves behind)
+    #[command(hide = true)]
+    Drive {
+        /// The run
+        run: String,
+    },
+}
+
+/// Kinds of files that have a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaKind {
+    /// A pipeline file
+    Pipeline,
+    /// A component file
+    Component,
+    /// The config file, auria.yaml
+    Config,
+}
+
+/// The file that holds pipelines, and which of them.
+#[derive(Clone, Debug, Args)]
+pub struct PipelineFile {
+    /// The pipeline file
+    #[arg(default_value = "pipelines.yaml")]
+    pub file: PathBuf,
+    /// Which pipeline of the file, by its name (needed where the file holds several)
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Change a value: inputs.mood=joy, settings.force_rerun=true, jobs.train.resources.gpus=2
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `submit`.
+#[derive(Debug, Args)]
+pub struct Submit {
+    /// What to run.
+    #[command(flatten)]
+    pub file: PipelineFile,
+    /// The experiment that the run belongs to
+    #[arg(long, value_name = "NAME")]
+    pub experiment: Option<String>,
+    /// The run's name (default: the pipeline's name and the time)
+    #[arg(long, value_name = "RUN")]
+    pub name: Option<String>,
+    /// Leave the run to a process in the background, print its name, and end
+    #[arg(long)]
+    pub detach: bool,
+    /// Run every step, reuse nothing
+    #[arg(long)]
+    pub force_rerun: bool,
+    /// Check and plan, start nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `validate`.
+#[derive(Debug, Args)]
+pub struct Validate {
+    /// Pipeline or component files
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Change a value before the check, as `submit` does
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// What to plan.
+    #[command(flatten)]
+    pub file: PipelineFile,
+}
+
+/// `runs`.
+#[derive(Debug, Args)]
+pub struct Runs {
+    /// Only this experiment's
+    #[arg(long, value_name = "NAME")]
+    pub experiment: Option<String>,
+    /// Only those in this status (Completed, Failed, Canceled, Running, …)
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub last: usize,
+}
+
+/// A run.
+#[derive(Clone, Debug, Args)]
+pub struct RunArg {
+    /// The run: its name, a unique prefix of it, or `latest`
+    #[arg(default_value = "latest")]
+    pub run: String,
+}
+
+/// `logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The run: its name, a unique prefix of it, or `latest`
+    #[arg(default_value = "latest")]
+    pub run: String,
+    /// Only this step's
+    pub step: Option<String>,
+    /// Go on until the run (or the step) ends
+    #[arg(long, short)]
+    pub follow: bool,
+    /// This attempt's (default: the last)
+    #[arg(long, value_name = "N")]
+    pub attempt: Option<u32>,
+}
+
+/// `resume`.
+#[derive(Debug, Args)]
+pub struct Resume {
+    /// The run: its name, a unique prefix of it, or `latest`
+    #[arg(default_value = "latest")]
+    pub run: String,
+    /// Take the run from an orchestrator that drives it
+    #[arg(long)]
+    pub takeover: bool,
+    /// Leave the run to a process in the background, and end
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// `retry`.
+#[derive(Debug, Args)]
+pub struct Retry {
+    /// The run: its name, a unique prefix of it, or `latest`
+    #[arg(default_value = "latest")]
+    pub run: String,
+    /// Run this step again though it finished, and what needs it
+    #[arg(long, value_name = "STEP")]
+    pub from: Vec<String>,
+    /// Leave the run to a process in the background, print its name, and end
+    #[arg(long)]
+    pub detach: bool,
+}
+
+/// `download`.
+#[derive(Debug, Args)]
+pub struct Download {
+    /// The run: its name, a unique prefix of it, or `latest`
+    #[arg(default_value = "latest")]
+    pub run: String,
+    /// Only this step's outputs
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    /// Only the outputs of this name
+    #[arg(long, value_name = "OUTPUT")]
+    pub output_name: Option<String>,
+    /// The folder to copy into (default: the run's name)
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+}
+
+/// `explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The run: its name, a unique prefix of it, or `latest`
+    pub run: String,
+    /// The step
+    pub step: String,
+}
+
+/// `model`.
+#[derive(Debug, Subcommand)]
+pub enum Model {
+    /// List registered models
+    #[command(after_help = "Examples:\n  auria-pipeline model list\n  auria-pipeline model list --output json")]
+    List,
+    /// Show a model: its versions, or one of them
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline model show auria-haiku\n  \
+        auria-pipeline model show azureml:auria-haiku@latest")]
+    Show {
+        /// NAME, NAME:VERSION or NAME@latest
+        model: String,
+    },
+}

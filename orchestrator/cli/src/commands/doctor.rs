@@ -1,0 +1,157 @@
+//! `doctor`: what this machine can run, and what is missing. It tries things
+//! rather than guess.
+
+use crate::args::Global;
+use crate::config::Config;
+use crate::drive;
+use crate::edge::{self, Terminal};
+use crate::failure::{Failure, exit};
+use crate::open;
+use crate::print;
+use crate::terminal::Paint;
+use auria_store::{Access, Store};
+use serde::Serialize;
+use std::fmt::Write as _;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Good,
+    Missing,
+    Bad,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    verdict: Verdict,
+    detail: String,
+    help: Option<String>,
+}
+
+/// Looks at this machine and at the store.
+///
+/// # Errors
+/// Where the config cannot be read.
+pub async fn doctor(global: &Global) -> Result<u8, Failure> {
+    let folder = open::current_folder()?;
+    let config = Config::find(&folder)?;
+    let mut findings = vec![machine(), gpus(), shell(), runtime(), config_file(&config)];
+    findings.push(store(global, &config).await);
+    let bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
+    print::result(global.output, &findings, || {
+        let paint = Paint::new(Terminal::of_stdout().colour);
+        let mut text = String::new();
+        for finding in &findings {
+            let sign = match finding.verdict {
+                Verdict::Good => "✓".to_owned(),
+                Verdict::Missing => paint.yellow("–"),
+                Verdict::Bad => paint.red("✗"),
+            };
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{sign} {:<16} {}", finding.what, finding.detail);
+            if let Some(help) = &finding.help {
+                let _ = writeln!(text, "  {:<16} help: {help}", "");
+            }
+        }
+        text
+    })?;
+    Ok(if bad { exit::UNREACHABLE } else { exit::DONE })
+}
+
+fn machine() -> Finding {
+    let machine = crate::machine::detect();
+    Finding {
+        what: "machine",
+        verdict: Verdict::Good,
+        detail: format!(
+            "{} CPUs, {} GiB of memory for steps",
+            machine.cpu_millis as f64 / 1000.0,
+            machine.memory_bytes >> 30
+        ),
+        help: None,
+    }
+}
+
+fn gpus() -> Finding {
+    let machine = crate::machine::detect();
+    let ids: Vec<&str> = machine.gpus.iter().map(|gpu| gpu.id.as_str()).collect();
+    if ids.is_empty() {
+        return Finding {
+            what: "GPUs",
+            verdict: Verdict::Missing,
+            detail: "none: steps that ask for a GPU are refused".to_owned(),
+            help: Some("with an NVIDIA driver, nvidia-smi -L lists them; AURIA_GPUS=0,1 says which to use".to_owned()),
+        };
+    }
+    Finding { what: "GPUs", verdict: Verdict::Good, detail: ids.join(", "), help: None }
+}
+
+fn shell() -> Finding {
+    let found = ["/bin/bash", "/usr/bin/bash", "/bin/sh"].iter().find(|path| std::path::Path::new(path).exists());
+    match found {
+        Some(path) if path.ends_with("bash") => {
+            Finding { what: "shell", verdict: Verdict::Good, detail: format!("commands run by {path} -c"), help: None }
+        }
+        Some(path) => Finding {
+            what: "shell",
+            verdict: Verdict::Missing,
+            detail: format!("no bash: commands run by {path} -c"),
+            help: Some("install bash where pipelines were written for it".to_owned()),
+        },
+        None => Finding {
+            what: "shell",
+            verdict: Verdict::Bad,
+            detail: "neither bash nor sh".to_owned(),
+            help: Some("install bash".to_owned()),
+        },
+    }
+}
+
+fn runtime() -> Finding {
+    match drive::runtime() {
+        Ok(root) => Finding {
+            what: "runtime folder",
+            verdict: Verdict::Good,
+            detail: root.path().display().to_string(),
+            help: None,
+        },
+        Err(failure) => {
+            Finding { what: "runtime folder", verdict: Verdict::Bad, detail: failure.to_string(), help: None }
+        }
+    }
+}
+
+fn config_file(config: &Config) -> Finding {
+    match &config.file {
+        Some(file) => {
+            Finding { what: "config", verdict: Verdict::Good, detail: file.display().to_string(), help: None }
+        }
+        None => Finding {
+            what: "config",
+            verdict: Verdict::Good,
+            detail: "no auria.yaml: the defaults hold".to_owned(),
+            help: None,
+        },
+    }
+}
+
+async fn store(global: &Global, config: &Config) -> Finding {
+    let found = async {
+        let folder = open::current_folder()?;
+        let url = open::store_url_upward(global, config, &folder)?;
+        if let Some(path) = url.folder()
+            && !path.exists()
+            && global.store.is_none()
+        {
+            return Ok(format!("{url}, which the first run creates"));
+        }
+        let begun = edge::now();
+        Store::open(&url, Access::Write).await?;
+        Ok::<_, Failure>(format!("{url}: one of many creators wins; opened in {} ms", edge::now().millis_since(begun)))
+    };
+    match found.await {
+        Ok(detail) => Finding { what: "store", verdict: Verdict::Good, detail, help: None },
+        Err(failure) => Finding { what: "store", verdict: Verdict::Bad, detail: failure.to_string(), help: None },
+    }
+}

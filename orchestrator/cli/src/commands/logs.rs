@@ -1,0 +1,141 @@
+//! `logs`: what steps wrote, from the store, whether they run or have ended.
+
+use crate::args::{Global, Logs};
+use crate::edge::Terminal;
+use crate::failure::{Failure, exit};
+use crate::open;
+use crate::print;
+use crate::terminal::Paint;
+use auria_core::{AttemptId, Nonce, StepPath};
+use auria_store::logs::LogReader;
+use auria_store::runs::RunJson;
+use auria_store::{Access, Journal, Store, layout};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Between two looks for new lines.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Prints logs.
+///
+/// # Errors
+/// Where the store cannot be read, or there is no such run, step or attempt.
+pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
+    let store = open::existing(global, Access::Read).await?;
+    let run = open::run(&store, &args.run).await?;
+    let step = args.step.as_ref().map(|name| find_step(&run, name)).transpose()?;
+    let mut tails = Tails { store: store.clone(), readers: BTreeMap::new(), prefix: step.is_none(), width: 0 };
+    tails.width = run.plan.steps.iter().map(|step| step.path.display().len()).max().unwrap_or(0);
+    let journal = Journal::new(store.clone(), run.run.clone());
+    loop {
+        // Read before the logs: what was written before the end is there after it.
+        let ended = match (&step, journal.read_run_end().await?) {
+            (_, Some(_)) => true,
+            (Some(step), None) => journal.read_outcome(step).await?.is_some(),
+            (None, None) => false,
+        };
+        let claims = claims(&journal, &run, step.as_ref(), args.attempt).await?;
+        if let (Some(number), true, false) = (args.attempt, claims.is_empty(), args.follow) {
+            return Err(Failure::usage(format!("attempt {number} has not begun, or there is none"))
+                .help(format!("`auria-pipeline show {}` says how many attempts each step had", run.run)));
+        }
+        for (id, nonce) in claims {
+            tails.print(&id, &nonce, ended || !args.follow).await?;
+        }
+        if ended || !args.follow {
+            return Ok(exit::DONE);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The step of `run` that `name` means.
+///
+/// # Errors
+/// Where there is none: with those that there are.
+pub fn find_step(run: &RunJson, name: &str) -> Result<StepPath, Failure> {
+    let path = run.plan.steps.iter().map(|step| &step.path).find(|path| path.as_str() == name || path.display() == name);
+    path.cloned().ok_or_else(|| {
+        let names: Vec<String> = run.plan.steps.iter().take(20).map(|step| step.path.display()).collect();
+        Failure::usage(format!("run {} has no step `{name}`", run.run)).help(format!("it has {}", names.join(", ")))
+    })
+}
+
+/// Claims of the attempts asked for, in the order of the plan; of each step the last
+/// attempt where none is asked for.
+async fn claims(
+    journal: &Journal,
+    run: &RunJson,
+    step: Option<&StepPath>,
+    attempt: Option<u32>,
+) -> Result<Vec<(AttemptId, Nonce)>, Failure> {
+    let found = journal.recover().await?;
+    let mut claims: BTreeMap<(usize, u32), (AttemptId, Nonce)> = BTreeMap::new();
+    let places: BTreeMap<&StepPath, usize> =
+        run.plan.steps.iter().enumerate().map(|(place, step)| (&step.path, place)).collect();
+    for claim in found.claims {
+        let Some(&place) = places.get(&claim.attempt.step) else { continue };
+        let wanted = step.is_none_or(|step| *step == claim.attempt.step)
+            && attempt.is_none_or(|number| number == claim.attempt.number);
+        if wanted {
+            claims.insert((place, claim.attempt.number), (claim.attempt, claim.nonce));
+        }
+    }
+    let mut last: BTreeMap<usize, (AttemptId, Nonce)> = BTreeMap::new();
+    for ((place, _), claim) in claims {
+        last.insert(place, claim);
+    }
+    Ok(last.into_values().collect())
+}
+
+struct Tail {
+    reader: LogReader,
+    /// A line that has no end yet.
+    rest: Vec<u8>,
+}
+
+struct Tails {
+    store: Store,
+    readers: BTreeMap<AttemptId, Tail>,
+    /// Whether each line says its step.
+    prefix: bool,
+    width: usize,
+}
+
+impl Tails {
+    async fn print(&mut self, id: &AttemptId, nonce: &Nonce, last: bool) -> Result<(), Failure> {
+        let tail = self.readers.entry(id.clone()).or_insert_with(|| Tail {
+            reader: LogReader::new(self.store.clone(), layout::logs(id, nonce)),
+            rest: Vec::new(),
+        });
+        while let Some(bytes) = tail.reader.next().await? {
+            if !self.prefix {
+                print::raw(&bytes)?;
+                continue;
+            }
+            tail.rest.extend_from_slice(&bytes);
+            if let Some(end) = tail.rest.iter().rposition(|byte| *byte == b'\n') {
+                let whole: Vec<u8> = tail.rest.drain(..=end).collect();
+                print::raw(&prefixed(id, &whole, self.width))?;
+            }
+        }
+        if last && self.prefix && !tail.rest.is_empty() {
+            let rest = std::mem::take(&mut tail.rest);
+            print::raw(&prefixed(id, &rest, self.width))?;
+        }
+        Ok(())
+    }
+}
+
+fn prefixed(id: &AttemptId, lines: &[u8], width: usize) -> Vec<u8> {
+    let paint = Paint::new(Terminal::of_stdout().colour);
+    let prefix = paint.dim(&format!("{:width$} │ ", id.step.display()));
+    let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+    let mut text = Vec::with_capacity(lines.len() + prefix.len());
+    for line in lines.split(|byte| *byte == b'\n') {
+        text.extend_from_slice(prefix.as_bytes());
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    text
+}

@@ -1,0 +1,14 @@
+//! One module for each group of commands. Each takes its arguments, calls the other
+//! crates, prints, and ends with an exit code.
+
+pub mod cancel;
+pub mod doctor;
+pub mod explain;
+pub mod logs;
+pub mod model;
+pub mod outputs;
+pub mod resume;
+pub mod runs;
+pub mod submit;
+pub mod validate;
+pub mod watch;

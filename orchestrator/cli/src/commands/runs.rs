@@ -1,0 +1,128 @@
+//! `runs` and `show`.
+
+use crate::args::{Global, RunArg, Runs};
+use crate::drive;
+use crate::edge::{self, Terminal};
+use crate::failure::{Failure, exit};
+use crate::open;
+use crate::print;
+use crate::terminal::{Paint, duration, status_symbol};
+use auria_core::outcome::Status;
+use auria_core::{RunId, Timestamp};
+use auria_engine::lease::Lease;
+use auria_store::runs::{self, RecentRun};
+use auria_store::{Access, Journal, Store};
+use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// Runs looked at together: enough to hide a store's latency.
+const AT_ONCE: usize = 16;
+
+#[derive(Debug, Serialize)]
+struct Line {
+    run: RunId,
+    pipeline: String,
+    experiment: String,
+    status: Status,
+    created: Timestamp,
+    started: Option<Timestamp>,
+    ended: Option<Timestamp>,
+    driver: Option<String>,
+}
+
+/// Lists runs.
+///
+/// # Errors
+/// Where the store cannot be read, or the status is none.
+pub async fn list(global: &Global, args: &Runs) -> Result<u8, Failure> {
+    let wanted: Option<Status> = match &args.status {
+        None => None,
+        Some(text) => Some(serde_json::from_value(serde_json::Value::String(text.clone())).map_err(|_| {
+            Failure::usage(format!("--status {text}: there is no such status")).help(
+                "one of NotStarted, Running, CancelRequested, Completed, Failed, Canceled, NotResponding",
+            )
+        })?),
+    };
+    let store = open::existing(global, Access::Read).await?;
+    let folder = drive::runtime()?;
+    // Filters look further back than the number of lines asked for.
+    let filtered = wanted.is_some() || args.experiment.is_some();
+    let limit = if filtered { usize::MAX } else { args.last };
+    let recent = runs::list_recent(&store, limit).await?;
+    let recent = recent.into_iter().filter(|run| args.experiment.as_ref().is_none_or(|name| run.experiment == *name));
+    let lines: Vec<Line> = futures::stream::iter(recent)
+        .map(|run| line(&store, folder.path(), run))
+        .buffered(AT_ONCE)
+        .try_filter(|line| futures::future::ready(wanted.is_none_or(|status| line.status == status)))
+        .take(args.last)
+        .try_collect()
+        .await?;
+    print::result(global.output, &lines, || table(&lines))?;
+    Ok(exit::DONE)
+}
+
+async fn line(store: &Store, folder: &std::path::Path, run: RecentRun) -> Result<Line, Failure> {
+    let end = Journal::new(store.clone(), run.run.clone()).read_run_end().await?;
+    let driver = match &end {
+        Some(_) => None,
+        None => Lease::holder(folder, &store.url().to_string(), &run.run),
+    };
+    let status = match (&end, &driver) {
+        (Some(end), _) => end.status,
+        (None, Some(_)) => Status::Running,
+        (None, None) => Status::NotResponding,
+    };
+    Ok(Line {
+        status,
+        started: end.as_ref().and_then(|end| end.started),
+        ended: end.as_ref().map(|end| end.ended),
+        run: run.run,
+        pipeline: run.pipeline,
+        experiment: run.experiment,
+        created: run.created,
+        driver,
+    })
+}
+
+fn table(lines: &[Line]) -> String {
+    let paint = Paint::new(Terminal::of_stdout().colour);
+    let mut text = String::new();
+    if lines.is_empty() {
+        text.push_str("no runs\n");
+    }
+    let now = edge::now();
+    let width = lines.iter().map(|line| line.run.as_str().len()).max().unwrap_or(0);
+    for line in lines {
+        let took = match (line.started, line.ended) {
+            (Some(started), Some(ended)) => duration(ended.millis_since(started)),
+            _ => String::new(),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{} {:width$}  {}  {took:>12}  {} ago",
+            paint.status(line.status, status_symbol(line.status)),
+            line.run,
+            paint.status(line.status, &format!("{:<13}", format!("{:?}", line.status))),
+            duration(now.millis_since(line.created) / 1000 * 1000),
+        );
+        if line.status == Status::NotResponding {
+            let _ = writeln!(text, "  {}", paint.dim(&format!("nobody drives it: auria-pipeline resume {}", line.run)));
+        }
+    }
+    text
+}
+
+/// Shows a run.
+///
+/// # Errors
+/// Where the store cannot be read, or there is no such run.
+pub async fn show(global: &Global, args: &RunArg) -> Result<u8, Failure> {
+    let store = open::existing(global, Access::Read).await?;
+    let run = open::run(&store, &args.run).await?;
+    let folder = drive::runtime()?;
+    let driver = Lease::holder(folder.path(), &store.url().to_string(), &run.run);
+    drive::print_report(&store, &run, global.output, driver).await?;
+    Ok(exit::DONE)
+}

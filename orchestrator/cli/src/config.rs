@@ -1,0 +1,137 @@
+//! The config file `auria.yaml`: the store, the default target, the computes.
+//! Looked for upward from the pipeline file, then in the user's config folder;
+//! `AURIA_STORE` and `AURIA_TARGET` come before it, flags before those.
+
+use crate::failure::Failure;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Name of the config file.
+pub const FILE_NAME: &str = "auria.yaml";
+
+/// A larger file is no config.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// What `auria.yaml` holds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where runs are kept: a folder (relative to the config file), or s3://BUCKET/PREFIX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// The default target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Computes, by the name that pipelines use.
+    pub computes: BTreeMap<String, Compute>,
+    /// The file that this came from.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+}
+
+/// A compute: what a name such as `gpu-cluster` in a pipeline means here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Compute {
+    /// What runs its steps: `process`.
+    pub target: String,
+    /// Labels that a node must carry.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that its Pods tolerate.
+    pub tolerations: Vec<BTreeMap<String, serde_json::Value>>,
+    /// Resource requests, by the name that `resources.instance_type` uses.
+    pub instance_types: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
+    /// The queue.
+    pub queue: Option<String>,
+    /// Most instances at once.
+    pub max_instances: Option<u32>,
+}
+
+impl Config {
+    /// The config that holds for files in `folder`.
+    ///
+    /// # Errors
+    /// Where a config file is there but cannot be read, with its line and column.
+    pub fn find(folder: &Path) -> Result<Self, Failure> {
+        let upward = folder.ancestors().map(|folder| folder.join(FILE_NAME));
+        let user = crate::edge::config_folder().map(|folder| folder.join(FILE_NAME));
+        for path in upward.chain(user) {
+            if path.is_file() {
+                return Self::read(&path);
+            }
+        }
+        Ok(Self::default())
+    }
+
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let unreadable = |why: String| Failure::usage(format!("{}: {why}", path.display()));
+        let length = path.metadata().map_err(|e| unreadable(e.to_string()))?.len();
+        if length > MAX_BYTES {
+            return Err(unreadable(format!("a config file has at most {MAX_BYTES} bytes, this one has {length}")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
+        let mut config = if text.trim().is_empty() {
+            Self::default()
+        } else {
+            serde_saphyr::from_str::<Self>(&text).map_err(|e| unreadable(e.to_string()))?
+        };
+        if let (Some(store), Some(folder)) = (&config.store, path.parent())
+            && !store.contains("://")
+        {
+            config.store = Some(folder.join(store).to_string_lossy().into_owned());
+        }
+        config.file = Some(path.to_owned());
+        Ok(config)
+    }
+}
+
+/// The schema of `auria.yaml`.
+pub fn json_schema() -> serde_json::Value {
+    let text = |description: &str| serde_json::json!({"type": "string", "description": description});
+    let map = |of: serde_json::Value| serde_json::json!({"type": "object", "additionalProperties": of});
+    let any = serde_json::json!({});
+    serde_json::json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "auria.yaml",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "store": text("Where runs are kept: a folder, relative to this file, or s3://BUCKET/PREFIX."),
+            "target": text("The default target: process, or a compute's name."),
+            "computes": map(serde_json::json!({
+                "type": "object",
+                "additionalProperties": false,
+                "properties": {
+                    "target": text("What runs its steps."),
+                    "node_selector": map(serde_json::json!({"type": "string"})),
+                    "tolerations": {"type": "array", "items": map(any.clone())},
+                    "instance_types": map(map(any)),
+                    "queue": text("The queue."),
+                    "max_instances": {"type": "integer", "minimum": 1, "description": "Most instances at once."}
+                }
+            }))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn a_relative_store_is_beside_the_config_and_a_typo_has_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("auria.yaml");
+        std::fs::write(&file, "store: runs\ncomputes:\n  gpu:\n    target: process\n").unwrap();
+        let inner = folder.path().join("a/b");
+        std::fs::create_dir_all(&inner).unwrap();
+        let config = Config::find(&inner).unwrap();
+        assert_eq!(config.store.unwrap(), folder.path().join("runs").to_string_lossy());
+        assert_eq!(config.computes["gpu"].target, "process");
+
+        std::fs::write(&file, "store: runs\ntargt: process\n").unwrap();
+        let message = Config::find(&inner).unwrap_err().to_string();
+        assert!(message.contains("auria.yaml") && message.contains("line 2"), "{message}");
+    }
+}

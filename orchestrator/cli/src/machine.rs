@@ -1,0 +1,56 @@
+//! This machine as the command line sees it: what it has for steps, its executor,
+//! and the folders where steps' programs are looked for first.
+
+use crate::edge;
+use crate::failure::Failure;
+use auria_engine::machine::{Machine, MachineConfig};
+use auria_engine::process::{LauncherCommand, ProcessExecutor, ProcessOptions};
+use auria_launcher::runtime::RuntimeRoot;
+use auria_store::Store;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a launcher asks a store again that does not answer (`broker_grace`).
+const STORE_PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// What this machine has for steps; `AURIA_GPUS` says which GPUs instead of looking.
+pub fn detect() -> Machine {
+    let gpus = edge::variable("AURIA_GPUS").map(|gpus| {
+        gpus.split(',').map(str::trim).filter(|id| !id.is_empty() && *id != "none").map(str::to_owned).collect()
+    });
+    Machine::detect(&MachineConfig { cpu_millis: None, memory_bytes: None, gpus })
+}
+
+/// Folders before a step's PATH: that of this program, and where that is a build
+/// folder of cargo's, the other profile's.
+pub fn program_folders() -> Vec<PathBuf> {
+    let Some(folder) = std::env::current_exe().ok().and_then(|program| program.parent().map(PathBuf::from)) else {
+        return Vec::new();
+    };
+    let mut folders = vec![folder.clone()];
+    if let Some(target) = folder.parent()
+        && target.join("CACHEDIR.TAG").is_file()
+    {
+        folders.extend(["debug", "release"].map(|profile| target.join(profile)).into_iter().filter(|other| *other != folder));
+    }
+    folders
+}
+
+/// The executor of this machine for runs in `store`.
+///
+/// # Errors
+/// Where this program cannot be found.
+pub fn executor(store: &Store, runtime: RuntimeRoot) -> Result<ProcessExecutor, Failure> {
+    let launcher = LauncherCommand::of_this_program(&["launch"])
+        .map_err(|error| Failure::unreachable(format!("finding this program: {error}")))?;
+    ProcessExecutor::new(ProcessOptions {
+        store: store.clone(),
+        launcher,
+        runtime,
+        machine: detect(),
+        path: program_folders(),
+        work_root: std::env::temp_dir(),
+        store_patience: STORE_PATIENCE,
+    })
+    .map_err(|error| Failure::unreachable(error.to_string()))
+}
