@@ -294,7 +294,8 @@ impl RunState {
             attempt.node.get_or_insert(claim.host);
             attempt.started.get_or_insert(claim.claimed);
         }
-        attempt.checkpoint = attempt.checkpoint.take().or(checkpoint);
+        // What was found at a takeover may be older: the launcher went on.
+        attempt.checkpoint = checkpoint.or_else(|| attempt.checkpoint.take());
         if attempt.end.is_some() || attempt.lost {
             self.set_fate(i, number, Fate::Over);
             return;

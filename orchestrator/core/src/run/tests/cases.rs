@@ -596,7 +596,7 @@ fn a_step_costs_what_it_changes() {
         },
     );
     let mut open: Vec<AttemptId> = Vec::new();
-    let mut queue = |effects: Vec<Effect>, open: &mut Vec<AttemptId>| {
+    let queue = |effects: Vec<Effect>, open: &mut Vec<AttemptId>| {
         let mut ends = 0;
         for effect in effects {
             match effect {

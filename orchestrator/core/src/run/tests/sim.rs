@@ -3,7 +3,7 @@
 use super::facts::{Facts, differences};
 use super::world::World;
 use crate::ids::{AttemptId, StepPath};
-use crate::outcome::{Cause, Decision, EndRecord, RunEnd, Status};
+use crate::outcome::{Cause, Checkpoint, Decision, EndRecord, RunEnd, Status};
 use crate::plan::PlannedInput;
 use crate::run::retry::Budget;
 use crate::run::{Effect, Event, Limits, Recovered, RunState};
@@ -175,6 +175,16 @@ impl Sim {
                 matches!(effect, Effect::Commit(outcome) if outcome.status == Status::Failed);
         }
         self.todo.extend(effects);
+        let asked = self
+            .todo
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Start(_)))
+            .count();
+        let most = self.world.live().len() + asked;
+        assert!(
+            most <= self.limits.max_starts || self.trouble.late_starts,
+            "{most} attempts at once"
+        );
     }
 
     /// Carries one effect out, any of them but that those of one attempt keep
@@ -191,8 +201,14 @@ impl Sim {
             None => place,
         };
         let effect = self.todo.remove(place);
-        if let Effect::Append(Decision::Granted { step, attempt, .. }) = &effect {
-            self.check_grant(step, *attempt);
+        if let Effect::Append(Decision::Granted {
+            step,
+            attempt,
+            restore,
+            ..
+        }) = &effect
+        {
+            self.check_grant(step, *attempt, restore.as_ref());
         }
         self.world.carry_out(&effect);
         let twice = !matches!(effect, Effect::Start(_) | Effect::Append(_));
@@ -374,7 +390,6 @@ impl Sim {
                 "{id} starts, and its step has an outcome"
             );
         }
-        assert!(self.world.live().len() <= self.limits.max_starts || self.trouble.late_starts);
         if id.number > 1 {
             let at = self
                 .world
@@ -421,7 +436,7 @@ impl Sim {
 
     /// A grant is appended once, within its budget, and after the end or the
     /// judgement of the one before.
-    fn check_grant(&mut self, step: &StepPath, number: u32) {
+    fn check_grant(&mut self, step: &StepPath, number: u32, restore: Option<&Checkpoint>) {
         assert!(
             self.granted.insert((step.clone(), number)),
             "attempt {number} of {step} is granted twice"
@@ -439,6 +454,25 @@ impl Sim {
             judged || self.world.ends.contains_key(&before),
             "{before} neither ended nor was judged lost, and the next is granted"
         );
+        let pinned = self
+            .world
+            .log
+            .iter()
+            .find_map(|record| match &record.decision {
+                Decision::Granted {
+                    step: of,
+                    attempt,
+                    restore,
+                    ..
+                } if of == step && *attempt == before.number => restore.as_ref(),
+                _ => None,
+            });
+        let newest = self
+            .world
+            .checkpoints
+            .get(&(step.clone(), before.number))
+            .or(pinned);
+        assert_eq!(restore, newest, "what attempt {number} of {step} restores");
     }
 
     fn check_budgets(&self) {
@@ -536,7 +570,27 @@ impl Sim {
     fn check_end(&mut self) {
         self.check_replay();
         self.check_budgets();
+        for end in self
+            .world
+            .ends
+            .values()
+            .filter(|end| end.published.is_some() && !self.trouble.late_starts)
+        {
+            let outcome = &self.world.outcomes[&end.attempt.step];
+            assert_eq!(
+                outcome.nonce, end.nonce,
+                "what {} published was not committed",
+                end.attempt
+            );
+        }
         for (step, outcome) in &self.world.outcomes {
+            let unfed =
+                outcome.status == Status::Failed && outcome.cause == Some(Cause::UpstreamFailed);
+            assert!(
+                !unfed,
+                "{step} was to start without what it needs: {:?}",
+                outcome.message
+            );
             let planned = self.world.plan.step(step).unwrap();
             let wanted = |there: bool| there && outcome.status.is_success();
             let key = (step.clone(), "out".to_owned());
