@@ -203,7 +203,9 @@ fn save(
     for (name, tensor) in network.parameters() {
         tensors.insert(format!("model.{name}"), tensor.detach());
     }
-    let state = json!({ "milliseconds": at.spent.as_millis() as u64, "untrained": at.untrained });
+    // As a tensor, because decimal digits need not come back to the last bit.
+    tensors.insert("untrained".to_owned(), Tensor::from_slice(&[at.untrained]));
+    let state = json!({ "milliseconds": at.spent.as_millis() as u64 });
     Checkpoint {
         step: at.step,
         seed,
@@ -230,16 +232,21 @@ fn restore(request: &Request<'_>, checkpoint: &Checkpoint) -> Result<(Network, A
         optimiser.restore("optimiser", &checkpoint.tensors),
         "the checkpoint lacks a part of the optimiser's state"
     );
-    let field = |name: &str| checkpoint.state.get(name);
-    let milliseconds = field("milliseconds").and_then(serde_json::Value::as_u64);
-    let untrained = field("untrained").and_then(serde_json::Value::as_f64);
+    let milliseconds = checkpoint
+        .state
+        .get("milliseconds")
+        .and_then(serde_json::Value::as_u64);
+    let untrained = checkpoint
+        .tensors
+        .get("untrained")
+        .filter(|t| t.size() == [1]);
     let (Some(milliseconds), Some(untrained)) = (milliseconds, untrained) else {
         anyhow::bail!("the checkpoint does not say how long it took, or what it began with");
     };
     let at = Progress {
         step: checkpoint.step,
         spent: Duration::from_millis(milliseconds),
-        untrained,
+        untrained: untrained.double_value(&[0]),
     };
     Ok((network, optimiser, at))
 }
