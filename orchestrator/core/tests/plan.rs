@@ -35,6 +35,7 @@ fn facts() -> Facts {
     };
     Facts {
         run: "r1".to_owned(),
+        folder: "/home/a".to_owned(),
         experiment: None,
         force_rerun: false,
         snapshots: BTreeMap::from([
@@ -182,6 +183,37 @@ jobs:
     );
     let errors = planned(&text.replace("s3://b/x", "s3://b/other")).unwrap_err();
     assert_eq!((errors[0].code, errors[0].line()), ("unknown-object", 7));
+}
+
+#[test]
+fn what_a_command_reaches_by_itself_is_its_text() {
+    let text = "
+type: pipeline
+inputs:
+  gallery: {type: uri_folder, path: ./gallery}
+  unused: {type: uri_folder, path: ./nowhere}
+jobs:
+  outer:
+    type: pipeline
+    inputs: {g: '${{parent.inputs.gallery}}'}
+    jobs:
+      a:
+        command: tool ${{inputs.x}} ${{inputs.y}} ${{inputs.z}}
+        inputs:
+          x: {type: uri_folder, path: '${{parent.inputs.g}}', mode: direct}
+          y: {type: uri_file, path: s3://b/other, mode: direct}
+          z: {type: uri_file, path: file:///etc/hosts, mode: direct}
+";
+    let pipeline = pipeline("p.yml", Some(text), &[]);
+    let needs = needs(&pipeline);
+    assert!(needs.paths.is_empty() && needs.uris.is_empty(), "{needs:?}");
+    let plan = plan(&pipeline, &facts()).unwrap();
+    let literal = |value: &str| PlannedInput::Literal {
+        value: value.to_owned(),
+    };
+    assert_eq!(plan.steps[0].inputs["x"], literal("/home/a/gallery"));
+    assert_eq!(plan.steps[0].inputs["y"], literal("s3://b/other"));
+    assert_eq!(plan.steps[0].inputs["z"], literal("/etc/hosts"));
 }
 
 #[test]
