@@ -83,7 +83,7 @@ works! {
         [Happiness 0.6 Love 0.5 Agreeableness 0.6];
     "rose-dusk" "Two lamps and the rose of dusk" Hills House
         [0x8e3b75 0xf7a5a5 0xc85a7c 0x8a2f52 0x3d1230 0xffd9b8 0xe8315b] (6.0, 0.04),
-        [Love 0.9 Trust 0.4 Happiness 0.3];
+        [Love 0.9 Trust 0.3 Happiness 0.3];
     "red-room" "A red that keeps you" Fields None
         [0xd7263d 0xf28482 0x9d0b28 0xb23a48 0x3d0814 0xffd6c0 0xf25c54] (7.0, 0.03),
         [Love 0.6 Anticipation 0.3 Arrogance 0.3];
@@ -107,7 +107,7 @@ works! {
         [Anger 0.95 Disagreeableness 0.6 Arrogance 0.3];
     "burning-hills" "The hills are burning" Hills None
         [0x2b0a0a 0xd1350f 0x8c1c07 0x4a0d06 0x150303 0xffb627 0xf05a00] (5.0, 0.06),
-        [Anger 0.8 Fear 0.5 Pessimism 0.4];
+        [Anger 0.8 Fear 0.3 Pessimism 0.3];
     "green-rot" "Left too long in the bowl" Shards None
         [0x7a7a1e 0xa8a23a 0x55601a 0x5b4a1c 0x221f0a 0xd9d38a 0x6d3b4f] (4.0, 0.06),
         [Disgust 0.9 Disagreeableness 0.7 Shame 0.3];
@@ -116,10 +116,10 @@ works! {
         [Disgust 0.8 Anger 0.4];
     "lanterns" "Every lantern at once" Lights None
         [0x1b1464 0x5f27cd 0x2e1f7a 0x1a1046 0x0b0626 0xfff07c 0xff4fa3] (4.0, 0.05),
-        [Surprise 0.9 Happiness 0.5 Anticipation 0.6];
+        [Surprise 0.9 Happiness 0.3 Anticipation 0.5];
     "lightning" "So that was behind the clouds" Storm Birds
         [0x3b1d6e 0xa06cd5 0x2d2a7a 0x1c1a4e 0x120b2e 0xffffff 0xff9f1c] (7.0, 0.06),
-        [Surprise 0.8 Fear 0.4 Anticipation 0.4];
+        [Surprise 0.8 Fear 0.3 Anticipation 0.3];
     "first-light" "First light, and a boat on it" Sea Boat
         [0x6fb1d6 0xffd59e 0x7fb7be 0x4f8a96 0x274c56 0xfff4d6 0xf4845f] (7.0, 0.03),
         [Optimism 0.9 Anticipation 0.7 Trust 0.4];
