@@ -2,6 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How the generator normalises its features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalisation {
+    /// Over the batch, as in the paper.
+    Batch,
+    /// Over groups of channels of each picture, for batches of a few pictures.
+    Group,
+}
+
 /// All widths and depths of the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
@@ -33,6 +43,12 @@ pub struct Config {
     pub residuals: i64,
     /// Pictures that the generator makes: 64 px, 128 px, and so on.
     pub stages: i64,
+    /// Width of the code from which up-samplings take planes over the picture; 0, as in
+    /// the paper, is none.
+    #[serde(default)]
+    pub placement: i64,
+    /// How the generator normalises its features.
+    pub normalisation: Normalisation,
     /// The DAMSM's sharpness of word attention.
     pub gamma1: f64,
     /// The DAMSM's sharpness of the match over words.
@@ -60,6 +76,8 @@ impl Config {
             discriminator: 96,
             residuals: 3,
             stages: 3,
+            placement: 0,
+            normalisation: Normalisation::Batch,
             gamma1: 4.0,
             gamma2: 5.0,
             gamma3: 10.0,
@@ -83,6 +101,8 @@ impl Config {
             discriminator: 16,
             residuals: 1,
             stages: 2,
+            placement: 128,
+            normalisation: Normalisation::Group,
             gamma1: 4.0,
             gamma2: 5.0,
             gamma3: 10.0,
@@ -100,6 +120,7 @@ impl Config {
             condition: 24,
             generator: 6,
             discriminator: 8,
+            placement: 48,
             ..Self::small(vocabulary)
         }
     }

@@ -4,7 +4,7 @@ use tch::nn::{self, Path};
 use tch::{Kind, Tensor};
 
 use super::Config;
-use super::layers::{Residual, Up, batch_norm1d, conv1x1, conv3x3, glu, linear};
+use super::layers::{Norm, Residual, Up, conv1x1, conv3x3, glu, leaky, linear};
 use super::text_encoder::Encoded;
 
 /// What the generator makes of captions and noise.
@@ -58,11 +58,38 @@ impl Augmentation {
     }
 }
 
+/// Noise and condition as one code of where things are, for the planes of all
+/// up-samplings.
+#[derive(Debug)]
+struct Placement {
+    layers: [nn::Linear; 2],
+}
+
+impl Placement {
+    fn new(p: Path<'_>, config: &Config) -> Self {
+        let (from, width) = (config.noise + config.condition, config.placement);
+        Self {
+            layers: [
+                linear(&p / "0", from, width, true),
+                linear(&p / "1", width, width, true),
+            ],
+        }
+    }
+
+    /// To `[batch, placement]`.
+    fn forward(&self, c: &Tensor, z: &Tensor) -> Tensor {
+        let inputs = Tensor::cat(&[c, z], 1);
+        self.layers
+            .iter()
+            .fold(inputs, |x, layer| leaky(&x.apply(layer)))
+    }
+}
+
 /// F0: from z and c to features of 64 × 64.
 #[derive(Debug)]
 struct First {
     fc: nn::Linear,
-    norm: nn::BatchNorm,
+    norm: Norm,
     ups: Vec<Up>,
     width: i64,
 }
@@ -77,25 +104,25 @@ impl First {
                     &p / format!("upsample{}", i + 1),
                     width >> i,
                     width >> (i + 1),
+                    config,
                 )
             })
             .collect();
         Self {
             fc: linear(&p / "fc" / "0", config.noise + config.condition, out, false),
-            norm: batch_norm1d(&p / "fc" / "1", out),
+            norm: Norm::vectors(&p / "fc" / "1", out, config.normalisation),
             ups,
             width,
         }
     }
 
     /// `[batch, condition + noise]` to `[batch, Ng, 64, 64]`.
-    fn forward(&self, c: &Tensor, z: &Tensor, train: bool) -> Tensor {
-        let flat = Tensor::cat(&[c, z], 1)
-            .apply(&self.fc)
-            .apply_t(&self.norm, train);
+    fn forward(&self, c: &Tensor, z: &Tensor, code: Option<&Tensor>, train: bool) -> Tensor {
+        let mixed = Tensor::cat(&[c, z], 1).apply(&self.fc);
+        let flat = self.norm.forward(&mixed, train);
         let mut h = glu(&flat).view([-1, self.width, 4, 4]);
         for up in &self.ups {
-            h = up.forward(&h, train);
+            h = up.forward(&h, code, train);
         }
         h
     }
@@ -115,14 +142,20 @@ impl Next {
         Self {
             to_hidden: conv1x1(&p / "att" / "conv_context", config.shared, ng),
             residuals: (0..config.residuals)
-                .map(|i| Residual::new(&p / "residual" / i, 2 * ng))
+                .map(|i| Residual::new(&p / "residual" / i, 2 * ng, config.normalisation))
                 .collect(),
-            up: Up::new(&p / "upsample", 2 * ng, ng),
+            up: Up::new(&p / "upsample", 2 * ng, ng, config),
         }
     }
 
     /// h `[batch, Ng, side, side]` to `[batch, Ng, 2 side, 2 side]`, and the attention.
-    fn forward(&self, h: &Tensor, text: &Encoded, train: bool) -> (Tensor, Tensor) {
+    fn forward(
+        &self,
+        h: &Tensor,
+        text: &Encoded,
+        code: Option<&Tensor>,
+        train: bool,
+    ) -> (Tensor, Tensor) {
         let size = h.size();
         let (batch, ng, side) = (size[0], size[1], size[2]);
         // e' = U e: [batch, Ng, T]
@@ -145,7 +178,7 @@ impl Next {
             x = residual.forward(&x, train);
         }
         let attention = beta.transpose(1, 2).reshape([batch, -1, side, side]);
-        (self.up.forward(&x, train), attention)
+        (self.up.forward(&x, code, train), attention)
     }
 }
 
@@ -153,6 +186,7 @@ impl Next {
 #[derive(Debug)]
 pub struct Generator {
     augmentation: Augmentation,
+    placement: Option<Placement>,
     first: First,
     next: Vec<Next>,
     pictures: Vec<nn::Conv2D>,
@@ -165,6 +199,7 @@ impl Generator {
         let ng = config.generator;
         Self {
             augmentation: Augmentation::new(p / "ca_net", config),
+            placement: (config.placement > 0).then(|| Placement::new(p / "placement", config)),
             first: First::new(p / "h_net1", config),
             next: (1..config.stages)
                 .map(|i| Next::new(p / format!("h_net{}", i + 1), config))
@@ -192,7 +227,11 @@ impl Generator {
             Some(eps) => &mean + (&log_variance * 0.5).exp() * eps,
             None => mean.shallow_clone(),
         };
-        let mut h = self.first.forward(&c, z, train);
+        let code = self
+            .placement
+            .as_ref()
+            .map(|placement| placement.forward(&c, z));
+        let mut h = self.first.forward(&c, z, code.as_ref(), train);
         let mut painted = Painted {
             pictures: vec![h.apply(&self.pictures[0]).tanh()],
             attention: Vec::new(),
@@ -205,7 +244,7 @@ impl Generator {
             .zip(&self.pictures[1..])
             .take(stages.saturating_sub(1))
         {
-            let (features, attention) = next.forward(&h, text, train);
+            let (features, attention) = next.forward(&h, text, code.as_ref(), train);
             h = features;
             painted.pictures.push(h.apply(picture).tanh());
             painted.attention.push(attention);

@@ -3,6 +3,8 @@
 use tch::nn::{self, Init, ModuleT, Path};
 use tch::{Kind, Tensor};
 
+use super::config::{Config, Normalisation};
+
 /// Gives weights orthogonal rows, as the authors do for convolutions and linear maps.
 /// (tch's own initialiser forgets the shape of more than two dimensions.)
 fn orthogonal(weights: &mut Tensor) {
@@ -118,9 +120,47 @@ pub fn batch_norm(p: Path<'_>, width: i64) -> nn::BatchNorm {
     nn::batch_norm2d(p, width, batch_norm_config())
 }
 
-/// Batch normalisation of vectors.
-pub fn batch_norm1d(p: Path<'_>, width: i64) -> nn::BatchNorm {
-    nn::batch_norm1d(p, width, batch_norm_config())
+/// The normalisation of the generator: over the batch as in the paper, or over groups of
+/// channels, for batches that are too small to speak for all pictures.
+#[derive(Debug)]
+pub enum Norm {
+    /// Batch normalisation of maps or vectors.
+    Batch(nn::BatchNorm),
+    /// Group normalisation.
+    Group(nn::GroupNorm),
+}
+
+impl Norm {
+    /// Of maps with `width` channels.
+    pub fn maps(p: Path<'_>, width: i64, kind: Normalisation) -> Self {
+        match kind {
+            Normalisation::Batch => Self::Batch(batch_norm(p, width)),
+            Normalisation::Group => Self::Group(nn::group_norm(
+                p,
+                (width / 8).max(1),
+                width,
+                nn::GroupNormConfig::default(),
+            )),
+        }
+    }
+
+    /// Of vectors of `width`; as a group, all of it is one.
+    pub fn vectors(p: Path<'_>, width: i64, kind: Normalisation) -> Self {
+        match kind {
+            Normalisation::Batch => Self::Batch(nn::batch_norm1d(p, width, batch_norm_config())),
+            Normalisation::Group => {
+                Self::Group(nn::group_norm(p, 1, width, nn::GroupNormConfig::default()))
+            }
+        }
+    }
+
+    /// Normalises; `train` is of matter to batches alone.
+    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+        match self {
+            Self::Batch(norm) => norm.forward_t(x, train),
+            Self::Group(norm) => x.apply(norm),
+        }
+    }
 }
 
 /// Gated linear unit over channels: the first half, gated by the second.
@@ -134,27 +174,68 @@ pub fn leaky(x: &Tensor) -> Tensor {
     x.maximum(&(x * 0.2))
 }
 
+/// Planes over the picture whose slopes a code decides, added to the features of an
+/// up-sampling: in the gate of a GLU such a plane is a horizon or a disc where the code
+/// wants it. Convolutions alone learn to turn numbers into places very slowly (Liu et
+/// al., "An intriguing failing of convolutional neural networks and the CoordConv
+/// solution", 2018). Not in the paper.
+#[derive(Debug)]
+struct Planes {
+    slopes: nn::Linear,
+}
+
+impl Planes {
+    /// 1, x, y, x², xy, y², with x and y from -1 to 1: `[6, side²]`.
+    fn basis(side: i64, like: &Tensor) -> Tensor {
+        let line = Tensor::linspace(-1.0, 1.0, side, (like.kind(), like.device()));
+        let x = line.unsqueeze(0).expand([side, side], true).reshape([-1]);
+        let y = line.unsqueeze(1).expand([side, side], true).reshape([-1]);
+        Tensor::stack(
+            &[x.ones_like(), x.copy(), y.copy(), &x * &x, &x * &y, &y * &y],
+            0,
+        )
+    }
+
+    /// Code `[batch, width]` to `[batch, channels, side, side]`.
+    fn forward(&self, code: &Tensor, side: i64) -> Tensor {
+        let batch = code.size()[0];
+        let slopes = code.apply(&self.slopes).view([batch, -1, 6]);
+        slopes
+            .matmul(&Self::basis(side, code))
+            .view([batch, -1, side, side])
+    }
+}
+
 /// Nearest up-sampling, convolution, normalisation, GLU: doubles the size.
 #[derive(Debug)]
 pub struct Up {
     conv: nn::Conv2D,
-    norm: nn::BatchNorm,
+    norm: Norm,
+    planes: Option<Planes>,
 }
 
 impl Up {
-    /// From `from` to `to` channels.
-    pub fn new(p: Path<'_>, from: i64, to: i64) -> Self {
+    /// From `from` to `to` channels, with planes where the configuration has a code.
+    pub fn new(p: Path<'_>, from: i64, to: i64, config: &Config) -> Self {
         Self {
             conv: conv3x3(&p / "1", from, 2 * to),
-            norm: batch_norm(&p / "2", 2 * to),
+            norm: Norm::maps(&p / "2", 2 * to, config.normalisation),
+            planes: (config.placement > 0).then(|| Planes {
+                slopes: linear(&p / "planes", config.placement, 12 * to, true),
+            }),
         }
     }
 
-    /// `[batch, from, side, side]` to `[batch, to, 2 side, 2 side]`.
-    pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
+    /// `[batch, from, side, side]` and a code `[batch, placement]` to
+    /// `[batch, to, 2 side, 2 side]`.
+    pub fn forward(&self, x: &Tensor, code: Option<&Tensor>, train: bool) -> Tensor {
         let size = x.size();
         let doubled = x.upsample_nearest2d([2 * size[2], 2 * size[3]], None, None);
-        glu(&doubled.apply(&self.conv).apply_t(&self.norm, train))
+        let features = self.norm.forward(&doubled.apply(&self.conv), train);
+        match (&self.planes, code) {
+            (Some(planes), Some(code)) => glu(&(features + planes.forward(code, 2 * size[2]))),
+            _ => glu(&features),
+        }
     }
 }
 
@@ -162,27 +243,27 @@ impl Up {
 #[derive(Debug)]
 pub struct Residual {
     wide: nn::Conv2D,
-    norm_wide: nn::BatchNorm,
+    norm_wide: Norm,
     narrow: nn::Conv2D,
-    norm_narrow: nn::BatchNorm,
+    norm_narrow: Norm,
 }
 
 impl Residual {
     /// A block that keeps `width` channels.
-    pub fn new(p: Path<'_>, width: i64) -> Self {
+    pub fn new(p: Path<'_>, width: i64, norm: Normalisation) -> Self {
         let p = p / "block";
         Self {
             wide: conv3x3(&p / "0", width, 2 * width),
-            norm_wide: batch_norm(&p / "1", 2 * width),
+            norm_wide: Norm::maps(&p / "1", 2 * width, norm),
             narrow: conv3x3(&p / "3", width, width),
-            norm_narrow: batch_norm(&p / "4", width),
+            norm_narrow: Norm::maps(&p / "4", width, norm),
         }
     }
 
     /// `[batch, width, side, side]` to the same.
     pub fn forward(&self, x: &Tensor, train: bool) -> Tensor {
-        let inner = glu(&x.apply(&self.wide).apply_t(&self.norm_wide, train));
-        x + inner.apply(&self.narrow).apply_t(&self.norm_narrow, train)
+        let inner = glu(&self.norm_wide.forward(&x.apply(&self.wide), train));
+        x + self.norm_narrow.forward(&inner.apply(&self.narrow), train)
     }
 }
 

@@ -353,11 +353,13 @@ impl<'a> Training<'a> {
             architecture: format!(
                 "AttnGAN (Xu et al., CVPR 2018) at a small size: bidirectional LSTM text encoder and a convolutional \
                  image encoder with D = {}, noise {}, condition {}, Ng = {}, Nd = {}, {} residual block(s), pictures up to {} px. \
-                 Beside the paper's losses (adversarial, KL, {} x DAMSM) the generator is trained with a reconstruction \
-                 loss (weight {}): the first 16 numbers of the noise are the layout of the training picture, so that \
-                 caption and noise together determine it. What ships is a running average of the generator.",
+                 Beside the paper: the adversarial loss has weight {}, KL {}, DAMSM {}, and a reconstruction loss weight {}: \
+                 the first {} numbers of the noise are the layout of the training picture, so that caption and noise \
+                 together determine it. The generator has {:?} normalisation, and its up-samplings add planes over the \
+                 picture that a code of width {} decides. What ships is a running average of the generator.",
                 config.shared, config.noise, config.condition, config.generator, config.discriminator,
-                config.residuals, config.last_side(), plan.lambda, plan.reconstruction
+                config.residuals, config.last_side(), plan.adversarial, plan.divergence, plan.lambda,
+                plan.reconstruction, crate::scene::LAYOUT, config.normalisation, config.placement
             ),
             size,
             data: card::Data {
