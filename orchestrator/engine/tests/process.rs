@@ -322,7 +322,7 @@ async fn memory_that_runs_out_is_told(mut world: OnProcess) {
     probe.end_leftovers().unwrap();
     let mut ticket = world.ticket(
         "step",
-        "head -c 200000000 /dev/zero | tail -c 200000000 | wc -c",
+        "set -o pipefail; head -c 200000000 /dev/zero | tail -c 200000000 | wc -c",
     );
     ticket.resources.memory_bytes = Some(memory);
     if counts {
@@ -408,6 +408,7 @@ async fn a_launcher_that_died_alone_is_cleaned_up_by_the_next_orchestrator(mut w
     // The orchestrator dies, then the launcher; nobody watches this run any more.
     world.executor = Box::new(Nobody);
     world.bench.kill_launcher(&ticket.attempt);
+    released(&world, &ticket.attempt).await;
     let next = world.bench.executor();
     for _ in 0..500 {
         if world.processes() == 0 {
@@ -439,13 +440,8 @@ async fn a_replaced_executor_knows_what_ended_meanwhile(mut world: OnProcess) {
     world.start(&ticket).await;
     world.phase(&ticket.attempt, Phase::Running).await;
     world.executor = Box::new(Nobody);
+    released(&world, &ticket.attempt).await;
     let folder = world.bench.folder(&ticket.attempt);
-    for _ in 0..500 {
-        if !folder.is_held().unwrap() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
     // It left its end in the store, and nothing here.
     assert!(folder.read::<LaunchOptions>(LAUNCH).unwrap().is_none());
     world.replace_executor();
@@ -457,6 +453,19 @@ async fn a_replaced_executor_knows_what_ended_meanwhile(mut world: OnProcess) {
         .unwrap();
     world.ended(&ticket.attempt, Cause::Exit).await;
     world.over().await;
+}
+
+/// Waits until no launcher has the attempt.
+async fn released(world: &OnProcess, attempt: &AttemptId) {
+    let folder = world.bench.folder(attempt);
+    let wait = async {
+        while folder.is_held().unwrap() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait)
+        .await
+        .unwrap();
 }
 
 /// No executor at all.

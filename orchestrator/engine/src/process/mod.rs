@@ -36,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a dead launcher left to be read is kept this long.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How often it is looked for dead launchers that nobody follows.
+const CLEANED_EVERY: Duration = Duration::from_secs(60);
+
 /// What the executor works with.
 #[derive(Clone, Debug)]
 pub struct ProcessOptions {
@@ -108,13 +111,7 @@ impl ProcessExecutor {
             tasks: Mutex::default(),
         });
         inner.spawn(schedule(inner.clone()));
-        let cleaner = inner.clone();
-        inner.spawn(async move {
-            let cleaned = tokio::task::spawn_blocking(move || clean_stale(&cleaner.options)).await;
-            if let Ok(Err(error)) = cleaned {
-                tracing::warn!("what dead launchers left is not cleaned up: {error}");
-            }
-        });
+        inner.spawn(clean(inner.clone()));
         Ok(Self { inner })
     }
 
@@ -363,6 +360,19 @@ async fn schedule(inner: Arc<Inner>) {
             () = inner.changed.notified() => {}
             () = inner.slots.freed(), if !idle => {}
         }
+    }
+}
+
+/// Cleans up after dead launchers now and then, for ever: also after those that die
+/// later and that nobody follows.
+async fn clean(inner: Arc<Inner>) {
+    loop {
+        let cleaner = inner.clone();
+        let cleaned = tokio::task::spawn_blocking(move || clean_stale(&cleaner.options)).await;
+        if let Ok(Err(error)) = cleaned {
+            tracing::warn!("what dead launchers left is not cleaned up: {error}");
+        }
+        tokio::time::sleep(CLEANED_EVERY).await;
     }
 }
 
