@@ -1,5 +1,6 @@
-//! A folder of weights: `model.safetensors`, `config.json`, `vocab.txt`, `runs.bin`
-//! (what a written poem must not copy, see `runs`), and the card.
+//! A folder of weights: `model.safetensors`, `config.json`, `vocab.txt`, `runs.bin` and
+//! `pairs.bin` (what a written poem must not copy, and which words are neighbours; see
+//! `runs`), and the card.
 
 use std::path::Path;
 
@@ -35,13 +36,21 @@ impl Artifact {
         if config.model.vocab != vocab.len() as i64 {
             return Err(Error::content(
                 folder,
-                format!("has {} tokens in {VOCAB}, and {} in {CONFIG}", vocab.len(), config.model.vocab),
+                format!(
+                    "has {} tokens in {VOCAB}, and {} in {CONFIG}",
+                    vocab.len(),
+                    config.model.vocab
+                ),
             ));
         }
         let mut model = Model::new(&config.model, 0, device);
         let path = folder.join(WEIGHTS);
         weights::load_store(&path, &weights::read(&path, device)?, model.store_mut())?;
-        Ok(Self { model, config, vocab })
+        Ok(Self {
+            model,
+            config,
+            vocab,
+        })
     }
 
     /// Writes all but the card; the weights in half precision.

@@ -37,7 +37,14 @@ struct Cli {
     #[command(flatten)]
     compute: ComputeArgs,
     /// Print the result as text or as JSON
-    #[arg(long, value_enum, default_value_t, global = true, hide_possible_values = true, value_name = "text|json")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        hide_possible_values = true,
+        value_name = "text|json"
+    )]
     output: Output,
 }
 
@@ -160,7 +167,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             let report = prepare::prepare(&corpus, &verse, &out)?;
             print(cli.output, &report, || report.text());
         }
-        Command::Train { data, budget, seed, out, minutes, optimiser, steps, checkpoints } => {
+        Command::Train {
+            data,
+            budget,
+            seed,
+            out,
+            minutes,
+            optimiser,
+            steps,
+            checkpoints,
+        } => {
             let card = commands::train(&commands::Train {
                 data,
                 budget,
@@ -174,11 +190,22 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             })?;
             print(cli.output, &card, || card.markdown());
         }
-        Command::Evaluate { weights, data, poems, out } => {
+        Command::Evaluate {
+            weights,
+            data,
+            poems,
+            out,
+        } => {
             let measures = commands::evaluate(&weights, &data, poems, &out, device)?;
             print(cli.output, &measures, || measures.text());
         }
-        Command::Gate { candidate, data, current, poems, out } => {
+        Command::Gate {
+            candidate,
+            data,
+            current,
+            poems,
+            out,
+        } => {
             let data = Data::read(&data)?;
             let current = current.as_deref();
             let record = gating::gate(&candidate, current, &data, poems, &out, device)?;
@@ -187,7 +214,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 anyhow::bail!("no weights pass the gate: {}", record.decision.reason);
             }
         }
-        Command::Write { weights, seed, mood, topic, out } => {
+        Command::Write {
+            weights,
+            seed,
+            mood,
+            topic,
+            out,
+        } => {
             let mood: Mood = mood.parse()?;
             let poem = commands::write(&weights, seed, mood, topic.as_deref(), &out)?;
             if topic.is_some_and(|t| !t.trim().is_empty()) && !poem.topic_said {

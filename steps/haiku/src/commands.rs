@@ -15,7 +15,7 @@ use crate::artifact::{Artifact, WEIGHTS};
 use crate::config::{Budget, Config, Optimiser};
 use crate::data::Data;
 use crate::evaluate::{self, Measures};
-use crate::runs::Runs;
+use crate::runs::{Runs, Which};
 use crate::train::{self, Limits, Summary, Trainer};
 use crate::writer::{Poem, WriteError, Writer};
 
@@ -72,23 +72,51 @@ pub fn train(args: &Train) -> Result<Card, Error> {
     let mut checkpoints = Checkpoints::open(&args.checkpoints)?;
     let mut metrics = Metrics::from_env()?;
     let digest = &data.report.corpus_digest;
-    let mut trainer =
-        Trainer::new(&config, &poems, &verse, &valid, (args.seed, args.device), digest);
+    let mut trainer = Trainer::new(
+        &config,
+        &poems,
+        &verse,
+        &valid,
+        (args.seed, args.device),
+        digest,
+    );
     if let Some(dir) = &args.checkpoints.checkpoints
         && let Some(step) = trainer.resume(&checkpoints, (&poems, &verse), dir)?
     {
         eprintln!("resumed at step {step} of {}", config.training.steps);
     }
-    let limits = Limits { time: args.time, stop_at: None };
+    let limits = Limits {
+        time: args.time,
+        stop_at: None,
+    };
     let Some(summary) = trainer.run(&mut checkpoints, &mut metrics, limits)? else {
-        return Err(Error::content(&args.out, "the training stopped before its end"));
+        return Err(Error::content(
+            &args.out,
+            "the training stopped before its end",
+        ));
     };
     let model = trainer.into_model();
     let parameters = weights::count(&model.tensors());
-    Artifact { model, config: config.clone(), vocab }.write(&args.out)?;
-    Runs::of(data.train.iter().chain(&data.valid)).write(&args.out)?;
-    let bytes = std::fs::metadata(args.out.join(WEIGHTS)).map_err(Error::read(&args.out))?.len();
-    let card = card_of(args, &data, &config, &summary, card::Size { parameters, bytes });
+    let poems = data.train.iter().chain(&data.valid);
+    Runs::of(Which::Copies, poems, |_| true).write(&args.out)?;
+    let all = data.train.iter().chain(&data.verse);
+    Runs::of(Which::Pairs, all, |w| vocab.number(w).is_some()).write(&args.out)?;
+    Artifact {
+        model,
+        config: config.clone(),
+        vocab,
+    }
+    .write(&args.out)?;
+    let bytes = std::fs::metadata(args.out.join(WEIGHTS))
+        .map_err(Error::read(&args.out))?
+        .len();
+    let card = card_of(
+        args,
+        &data,
+        &config,
+        &summary,
+        card::Size { parameters, bytes },
+    );
     card.write(&args.out)?;
     Ok(card)
 }
@@ -204,7 +232,8 @@ fn card_of(
             ),
         ],
         limits: vec![
-            "English only; it says what its corpus says, in the corpus's old-fashioned words.".into(),
+            "English only; it says what its corpus says, in the corpus's old-fashioned words."
+                .into(),
             "It knows nothing of the world; a poem's truth is an accident.".into(),
         ],
         licence: "Apache-2.0".into(),

@@ -67,7 +67,10 @@ pub fn read(path: &Path) -> Result<Corpus, Error> {
         [] => poem_files(path)?,
         named => named.iter().map(|name| path.join(name)).collect(),
     };
-    for file in poems.iter().filter(|f| !corpus.about.verse.iter().any(|v| path.join(v) == **f)) {
+    for file in poems
+        .iter()
+        .filter(|f| !corpus.about.verse.iter().any(|v| path.join(v) == **f))
+    {
         corpus.poems.extend(read_poems(file)?);
     }
     for name in corpus.about.verse.clone() {
@@ -131,11 +134,17 @@ fn text_of(path: &Path) -> Result<String, Error> {
     }
     let text = String::from_utf8(text)
         .map_err(|e| Error::content(path, format!("is not UTF-8: {}", e.utf8_error())))?;
-    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).replace("\r\n", "\n"))
+    Ok(text
+        .strip_prefix('\u{feff}')
+        .unwrap_or(&text)
+        .replace("\r\n", "\n"))
 }
 
 fn read_poems(path: &Path) -> Result<Vec<Raw>, Error> {
-    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .map(|n| n.to_string_lossy().to_lowercase())
+        .unwrap_or_default();
     let text = text_of(path)?;
     match shape(&name) {
         Some(Shape::Csv) => of_csv(path, &text),
@@ -147,12 +156,22 @@ fn read_poems(path: &Path) -> Result<Vec<Raw>, Error> {
 /// One record a line, ` / ` between the lines of a stanza.
 pub fn read_verse(path: &Path) -> Result<Vec<Raw>, Error> {
     let text = text_of(path)?;
-    let records = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
-    Ok(records.map(|l| Raw { lines: slashed(l), source: None }).collect())
+    let records = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty() && !l.starts_with('#'));
+    Ok(records
+        .map(|l| Raw {
+            lines: slashed(l),
+            source: None,
+        })
+        .collect())
 }
 
 fn slashed(line: &str) -> Vec<String> {
-    line.split(" / ").map(|part| part.trim().to_owned()).collect()
+    line.split(" / ")
+        .map(|part| part.trim().to_owned())
+        .collect()
 }
 
 fn of_text(text: &str) -> Vec<Raw> {
@@ -163,11 +182,17 @@ fn of_text(text: &str) -> Vec<Raw> {
             continue;
         }
         if line.contains(" / ") {
-            poems.push(Raw { lines: slashed(line), source: None });
+            poems.push(Raw {
+                lines: slashed(line),
+                source: None,
+            });
         } else if !line.is_empty() {
             block.push(line.to_owned());
         } else if !block.is_empty() {
-            poems.push(Raw { lines: std::mem::take(&mut block), source: None });
+            poems.push(Raw {
+                lines: std::mem::take(&mut block),
+                source: None,
+            });
         }
     }
     poems
@@ -179,16 +204,26 @@ const WHOLE: [&str; 3] = ["text", "haiku", "poem"];
 /// The lines of a poem that stands in one field.
 fn lines_of_field(field: &str) -> Vec<String> {
     if field.contains('\n') {
-        field.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()
+        field
+            .lines()
+            .map(str::trim)
+            .filter(|l| !l.is_empty())
+            .map(str::to_owned)
+            .collect()
     } else {
-        field.split('/').map(|part| part.trim().to_owned()).collect()
+        field
+            .split('/')
+            .map(|part| part.trim().to_owned())
+            .collect()
     }
 }
 
 fn of_csv(path: &Path, text: &str) -> Result<Vec<Raw>, Error> {
     let wrong = |e: csv::Error| Error::content(path, format!("is no CSV: {e}"));
-    let mut reader =
-        csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .from_reader(text.as_bytes());
     let mut records = reader.records().peekable();
     let header: Vec<String> = match records.peek() {
         Some(Ok(first)) => first.iter().map(|f| f.trim().to_lowercase()).collect(),
@@ -210,9 +245,16 @@ fn of_csv(path: &Path, text: &str) -> Result<Vec<Raw>, Error> {
             _ => [0, 1, 2].map(|i| field(i).to_owned()).to_vec(),
         };
         let source = title.map(|t| {
-            format!("{}/{}", author.map(|a| field(a)).unwrap_or_default(), field(t))
+            format!(
+                "{}/{}",
+                author.map(|a| field(a)).unwrap_or_default(),
+                field(t)
+            )
         });
-        poems.push(Raw { lines, source: source.filter(|s| s.len() > 1) });
+        poems.push(Raw {
+            lines,
+            source: source.filter(|s| s.len() > 1),
+        });
     }
     Ok(poems)
 }
@@ -223,7 +265,11 @@ fn of_json_lines(path: &Path, text: &str) -> Result<Vec<Raw>, Error> {
         let row: serde_json::Value = serde_json::from_str(line).map_err(Error::json(path))?;
         let word = |key: &str| row[key].as_str().map(str::to_owned);
         let lines = if let Some(lines) = row["lines"].as_array() {
-            lines.iter().filter_map(|l| l.as_str()).map(str::to_owned).collect()
+            lines
+                .iter()
+                .filter_map(|l| l.as_str())
+                .map(str::to_owned)
+                .collect()
         } else if let Some(whole) = WHOLE.iter().find_map(|w| word(w)) {
             lines_of_field(&whole)
         } else {
@@ -255,7 +301,10 @@ mod tests {
             ("a.csv", "id,haiku\n7,\"a b / c, d / e\"\n"),
             ("a.csv", "text\n\"a b\nc, d\ne\"\n"),
             ("a.jsonl", "{\"lines\":[\"a b\",\"c, d\",\"e\"]}\n"),
-            ("a.jsonl", "{\"line1\":\"a b\",\"line2\":\"c, d\",\"line3\":\"e\"}\n"),
+            (
+                "a.jsonl",
+                "{\"line1\":\"a b\",\"line2\":\"c, d\",\"line3\":\"e\"}\n",
+            ),
             ("sub/a.txt", "# about\n\na b\nc, d\ne\n"),
             ("a.txt", "a b / c, d / e\r\n"),
         ] {
@@ -269,13 +318,20 @@ mod tests {
     #[test]
     fn sources_keep_the_poems_of_a_book_together() {
         let dir = folder(&[("a.csv", "line1,line2,line3,author,title\na,b,c,Who,Book\n")]);
-        assert_eq!(read(dir.path()).unwrap().poems[0].source.as_deref(), Some("Who/Book"));
+        assert_eq!(
+            read(dir.path()).unwrap().poems[0].source.as_deref(),
+            Some("Who/Book")
+        );
     }
 
     #[test]
     fn corpus_json_names_the_verse_and_an_empty_folder_is_an_error() {
         let about = "{\"licence\":\"CC0\",\"verse\":[\"v.txt\"]}";
-        let dir = folder(&[("corpus.json", about), ("p.txt", "a\nb\nc\n"), ("v.txt", "x / y\nz\n")]);
+        let dir = folder(&[
+            ("corpus.json", about),
+            ("p.txt", "a\nb\nc\n"),
+            ("v.txt", "x / y\nz\n"),
+        ]);
         let corpus = read(dir.path()).unwrap();
         assert_eq!((corpus.poems.len(), corpus.verse.len()), (1, 2));
         assert_eq!(corpus.about.licence, "CC0");

@@ -7,7 +7,13 @@ use auria_steps_common::{Error, digest, files};
 use serde::{Deserialize, Serialize};
 
 /// The files that a prepared folder holds, in the order of the digest.
-pub const FILES: [&str; 5] = ["train.txt", "valid.txt", "held_out.txt", "verse.txt", "names.txt"];
+pub const FILES: [&str; 5] = [
+    "train.txt",
+    "valid.txt",
+    "held_out.txt",
+    "verse.txt",
+    "names.txt",
+];
 
 /// What a record is; each kind begins with a token of its own, so that a model can learn
 /// from fragments and still be asked for whole poems.
@@ -45,7 +51,11 @@ pub struct Record {
 impl Record {
     /// The words of all lines, without marks.
     pub fn words(&self) -> impl Iterator<Item = &str> {
-        self.lines.iter().flatten().map(String::as_str).filter(|t| !crate::text::is_mark(t))
+        self.lines
+            .iter()
+            .flatten()
+            .map(String::as_str)
+            .filter(|t| !crate::text::is_mark(t))
     }
 
     /// As a line of a file.
@@ -57,8 +67,13 @@ impl Record {
     /// From a line of a file.
     pub fn parse(line: &str) -> Option<Self> {
         let (kind, rest) = line.split_once('\t')?;
-        let kind = [Kind::Poem, Kind::Part, Kind::Verse].into_iter().find(|k| k.name() == kind)?;
-        let lines = rest.split(" / ").map(|l| l.split(' ').map(str::to_owned).collect()).collect();
+        let kind = [Kind::Poem, Kind::Part, Kind::Verse]
+            .into_iter()
+            .find(|k| k.name() == kind)?;
+        let lines = rest
+            .split(" / ")
+            .map(|l| l.split(' ').map(str::to_owned).collect())
+            .collect();
         Some(Self { kind, lines })
     }
 }
@@ -180,7 +195,10 @@ mod tests {
         let record = Record::parse(line).unwrap();
         assert_eq!(record.kind, Kind::Poem);
         assert_eq!(record.write(), line);
-        assert_eq!(record.words().collect::<Vec<_>>(), ["the", "pond", "a", "frog", "plop"]);
+        assert_eq!(
+            record.words().collect::<Vec<_>>(),
+            ["the", "pond", "a", "frog", "plop"]
+        );
         assert!(Record::parse("song\ta").is_none() && Record::parse("a").is_none());
     }
 }

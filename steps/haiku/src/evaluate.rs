@@ -97,8 +97,12 @@ pub fn evaluate(
     let whole = held_out.iter().filter(|r| r.kind == Kind::Poem);
     let on_whole = loss::of_model(whole, &artifact.model);
     let ngram = Ngram::train(trained.iter().chain(&verse), vocab);
-    let words: Vec<i64> =
-        held_out.iter().flat_map(|r| &r.numbers).copied().filter(|&t| t == 0 || Vocab::is_word(t)).collect();
+    let words: Vec<i64> = held_out
+        .iter()
+        .flat_map(|r| &r.numbers)
+        .copied()
+        .filter(|&t| t == 0 || Vocab::is_word(t))
+        .collect();
     let unknown = words.iter().filter(|&&t| t == 0).count();
     Ok(Measures {
         corpus_digest: data.report.corpus_digest.clone(),
@@ -129,17 +133,25 @@ fn written<'a>(
     let seconds = started.elapsed().as_secs_f64();
     let words: Vec<Vec<Vec<String>>> = all.iter().map(words_of).collect();
     let in_form = words.iter().filter(|p| is_in_form(p)).count();
-    let flat: Vec<Vec<&str>> =
-        words.iter().map(|p| p.iter().flatten().map(String::as_str).collect()).collect();
+    let flat: Vec<Vec<&str>> = words
+        .iter()
+        .map(|p| p.iter().flatten().map(String::as_str).collect())
+        .collect();
     let trained: Vec<Vec<i64>> = trained.map(|r| only_words(&r.numbers)).collect();
     let longest = flat.iter().map(|poem| {
         let numbers: Vec<i64> = poem.iter().map(|w| vocab.number(w).unwrap_or(-1)).collect();
-        trained.iter().map(|t| longest_run(&numbers, t)).max().unwrap_or(0)
+        trained
+            .iter()
+            .map(|t| longest_run(&numbers, t))
+            .max()
+            .unwrap_or(0)
     });
     let longest = longest.max().unwrap_or(0) as u64;
     let singles: Vec<&str> = flat.iter().flatten().copied().collect();
-    let pairs: Vec<(&str, &str)> =
-        flat.iter().flat_map(|p| p.windows(2).map(|w| (w[0], w[1]))).collect();
+    let pairs: Vec<(&str, &str)> = flat
+        .iter()
+        .flat_map(|p| p.windows(2).map(|w| (w[0], w[1])))
+        .collect();
     let count = poems.max(1) as f64;
     Ok(Written {
         poems,
@@ -153,7 +165,12 @@ fn written<'a>(
 
 /// The words of a poem's lines, read from its text.
 fn words_of(poem: &Poem) -> Vec<Vec<String>> {
-    let words = |l: &String| text::tokens(l).into_iter().filter(|t| !t.is_mark()).map(|t| t.text);
+    let words = |l: &String| {
+        text::tokens(l)
+            .into_iter()
+            .filter(|t| !t.is_mark())
+            .map(|t| t.text)
+    };
     poem.lines.iter().map(|l| words(l).collect()).collect()
 }
 
@@ -162,12 +179,19 @@ pub fn is_in_form(lines: &[Vec<String>]) -> bool {
     let dictionary = Dictionary::get();
     lines.len() == FORM.len()
         && lines.iter().zip(FORM).all(|(line, count)| {
-            line.iter().map(|w| dictionary.certain(w)).sum::<Option<u8>>() == Some(count)
+            line.iter()
+                .map(|w| dictionary.certain(w))
+                .sum::<Option<u8>>()
+                == Some(count)
         })
 }
 
 fn only_words(numbers: &[i64]) -> Vec<i64> {
-    numbers.iter().copied().filter(|&t| Vocab::is_word(t)).collect()
+    numbers
+        .iter()
+        .copied()
+        .filter(|&t| Vocab::is_word(t))
+        .collect()
 }
 
 fn longest_run(a: &[i64], b: &[i64]) -> usize {
@@ -175,7 +199,11 @@ fn longest_run(a: &[i64], b: &[i64]) -> usize {
     for i in 0..a.len() {
         for j in 0..b.len() {
             if a[i] == b[j] {
-                let run = a[i..].iter().zip(&b[j..]).take_while(|(x, y)| x == y).count();
+                let run = a[i..]
+                    .iter()
+                    .zip(&b[j..])
+                    .take_while(|(x, y)| x == y)
+                    .count();
                 best = best.max(run);
             }
         }
@@ -194,18 +222,57 @@ impl Measures {
         let n = self.held_out_poems;
         let held = format!("{n} held-out poems; unknown words are spelled at ln 28 a letter");
         let base = format!("{}, {n} held-out poems", self.baseline_name);
-        let own = format!("{} poems, seeds 1 to {}, the moods in turn", self.written.poems, self.written.poems);
+        let own = format!(
+            "{} poems, seeds 1 to {}, the moods in turn",
+            self.written.poems, self.written.poems
+        );
         let low = Some(Better::Lower);
         let high = Some(Better::Higher);
         let w = &self.written;
         let mut all = vec![
-            Measure::new("held-out loss", self.model.loss, "nats per token", low, &held),
-            Measure::new("held-out bits per character", self.model.bits_per_character, "", low, &held),
+            Measure::new(
+                "held-out loss",
+                self.model.loss,
+                "nats per token",
+                low,
+                &held,
+            ),
+            Measure::new(
+                "held-out bits per character",
+                self.model.bits_per_character,
+                "",
+                low,
+                &held,
+            ),
             Measure::new("held-out perplexity", self.model.perplexity, "", low, &held),
-            Measure::new("baseline loss", self.baseline.loss, "nats per token", low, &base),
-            Measure::new("baseline bits per character", self.baseline.bits_per_character, "", low, &base),
-            Measure::new("baseline perplexity", self.baseline.perplexity, "", low, &base),
-            Measure::new("share in 5-7-5", w.in_form, "", high, &format!("{own}, by the CMU dictionary")),
+            Measure::new(
+                "baseline loss",
+                self.baseline.loss,
+                "nats per token",
+                low,
+                &base,
+            ),
+            Measure::new(
+                "baseline bits per character",
+                self.baseline.bits_per_character,
+                "",
+                low,
+                &base,
+            ),
+            Measure::new(
+                "baseline perplexity",
+                self.baseline.perplexity,
+                "",
+                low,
+                &base,
+            ),
+            Measure::new(
+                "share in 5-7-5",
+                w.in_form,
+                "",
+                high,
+                &format!("{own}, by the CMU dictionary"),
+            ),
             Measure::new("distinct-1", w.distinct_1, "", high, &own),
             Measure::new("distinct-2", w.distinct_2, "", high, &own),
             Measure::new(
@@ -218,7 +285,10 @@ impl Measures {
         ];
         if let Some(whole) = &self.model_on_whole_poems {
             let how = "the held-out poems that are whole thoughts about nature";
-            all.insert(3, Measure::new("perplexity on whole poems", whole.perplexity, "", low, how));
+            all.insert(
+                3,
+                Measure::new("perplexity on whole poems", whole.perplexity, "", low, how),
+            );
         }
         all
     }
@@ -226,7 +296,8 @@ impl Measures {
     /// The figures for people.
     pub fn text(&self) -> String {
         let rows = self.card().into_iter();
-        rows.map(|m| format!("{:<28} {:>10.4} {}\n", m.name, m.value, m.unit)).collect()
+        rows.map(|m| format!("{:<28} {:>10.4} {}\n", m.name, m.value, m.unit))
+            .collect()
     }
 }
 
@@ -237,12 +308,22 @@ mod tests {
     #[test]
     fn the_form_is_read_from_the_words() {
         let lines = |poem: &str| -> Vec<Vec<String>> {
-            poem.split(" / ").map(|l| l.split(' ').map(str::to_owned).collect()).collect()
+            poem.split(" / ")
+                .map(|l| l.split(' ').map(str::to_owned).collect())
+                .collect()
         };
-        assert!(is_in_form(&lines("old pond at daybreak / a heron lifts one thin leg / and the moon moves on")));
-        assert!(!is_in_form(&lines("old pond at daybreak / a heron lifts one leg / and the moon moves on")));
-        assert!(!is_in_form(&lines("old pond at the fire / a heron lifts one thin leg / and the moon moves on")));
-        assert!(!is_in_form(&lines("old pond at daybreak / a heron lifts one thin leg")));
+        assert!(is_in_form(&lines(
+            "old pond at daybreak / a heron lifts one thin leg / and the moon moves on"
+        )));
+        assert!(!is_in_form(&lines(
+            "old pond at daybreak / a heron lifts one leg / and the moon moves on"
+        )));
+        assert!(!is_in_form(&lines(
+            "old pond at the fire / a heron lifts one thin leg / and the moon moves on"
+        )));
+        assert!(!is_in_form(&lines(
+            "old pond at daybreak / a heron lifts one thin leg"
+        )));
     }
 
     #[test]

@@ -74,22 +74,34 @@ fn nats_of_chunk(chunk: &[&Encoded], model: &Model) -> f64 {
     let longest = chunk.iter().map(|r| r.numbers.len()).max().unwrap_or(1) - 1;
     let column = |r: &Encoded, skip: usize, fill: i64| {
         let tokens = r.numbers[skip..].iter().take(r.numbers.len() - 1).copied();
-        tokens.chain(std::iter::repeat(fill)).take(longest).collect::<Vec<i64>>()
+        tokens
+            .chain(std::iter::repeat(fill))
+            .take(longest)
+            .collect::<Vec<i64>>()
     };
     let lay = |skip, fill| {
         let all: Vec<i64> = chunk.iter().flat_map(|r| column(r, skip, fill)).collect();
         let size = [chunk.len() as i64, longest as i64];
-        Tensor::from_slice(&all).view(size).tr().contiguous().to_device(model.device())
+        Tensor::from_slice(&all)
+            .view(size)
+            .tr()
+            .contiguous()
+            .to_device(model.device())
     };
     let output = model.forward(&lay(0, 0), &model.zero_state(chunk.len() as i64), false);
     let logits = output.logits.view([-1, model.config().vocab]);
     let none: Option<&Tensor> = None;
     logits
-        .cross_entropy_loss(&lay(1, PADDING).view([-1]), none, tch::Reduction::Sum, PADDING, 0.0)
+        .cross_entropy_loss(
+            &lay(1, PADDING).view([-1]),
+            none,
+            tch::Reduction::Sum,
+            PADDING,
+            0.0,
+        )
         .to_kind(Kind::Double)
         .double_value(&[])
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -100,14 +112,31 @@ mod tests {
 
     #[test]
     fn padding_costs_nothing() {
-        let config = Config { vocab: 20, embedding: 6, hidden: 8, layers: 2, ..Config::published() };
+        let config = Config {
+            vocab: 20,
+            embedding: 6,
+            hidden: 8,
+            layers: 2,
+            ..Config::published()
+        };
         let model = Model::new(&config, 1, Device::Cpu);
-        let record = |numbers: Vec<i64>| Encoded { kind: Of::Poem, numbers, spelling: 2.0, characters: 10 };
+        let record = |numbers: Vec<i64>| Encoded {
+            kind: Of::Poem,
+            numbers,
+            spelling: 2.0,
+            characters: 10,
+        };
         let records = [record(vec![3, 4, 5, 2]), record(vec![3, 9, 9, 8, 7, 6, 2])];
         let together = of_model(records.iter(), &model);
-        let alone: f64 = records.iter().map(|r| of_model([r].into_iter(), &model).nats).sum();
+        let alone: f64 = records
+            .iter()
+            .map(|r| of_model([r].into_iter(), &model).nats)
+            .sum();
         assert!((together.nats - alone).abs() < 1e-3);
-        assert_eq!((together.tokens, together.characters, together.spelling), (9, 20, 4.0));
+        assert_eq!(
+            (together.tokens, together.characters, together.spelling),
+            (9, 20, 4.0)
+        );
         let other = of_each(records.iter(), |r| r.numbers.len() as f64);
         assert_eq!(other.nats, 15.0);
     }

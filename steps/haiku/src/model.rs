@@ -42,12 +42,22 @@ pub struct State(pub Vec<(Tensor, Tensor)>);
 impl State {
     /// The same values, without the way they came.
     pub fn detach(&self) -> Self {
-        Self(self.0.iter().map(|(h, c)| (h.detach(), c.detach())).collect())
+        Self(
+            self.0
+                .iter()
+                .map(|(h, c)| (h.detach(), c.detach()))
+                .collect(),
+        )
     }
 
     /// The given sequences of the batch.
     pub fn select(&self, rows: &Tensor) -> Self {
-        Self(self.0.iter().map(|(h, c)| (h.index_select(1, rows), c.index_select(1, rows))).collect())
+        Self(
+            self.0
+                .iter()
+                .map(|(h, c)| (h.index_select(1, rows), c.index_select(1, rows)))
+                .collect(),
+        )
     }
 
     /// As named tensors, for a checkpoint.
@@ -55,15 +65,25 @@ impl State {
         let pairs = self.0.iter().enumerate();
         pairs
             .flat_map(|(i, (h, c))| {
-                [(format!("state.{i}.h"), h.shallow_clone()), (format!("state.{i}.c"), c.shallow_clone())]
+                [
+                    (format!("state.{i}.h"), h.shallow_clone()),
+                    (format!("state.{i}.c"), c.shallow_clone()),
+                ]
             })
             .collect()
     }
 
     /// From what [`State::tensors`] gave.
     pub fn restore(tensors: &Tensors, layers: i64) -> Option<Self> {
-        let get = |i, part| tensors.get(&format!("state.{i}.{part}")).map(Tensor::shallow_clone);
-        (0..layers).map(|i| Some((get(i, "h")?, get(i, "c")?))).collect::<Option<_>>().map(Self)
+        let get = |i, part| {
+            tensors
+                .get(&format!("state.{i}.{part}"))
+                .map(Tensor::shallow_clone)
+        };
+        (0..layers)
+            .map(|i| Some((get(i, "h")?, get(i, "c")?)))
+            .collect::<Option<_>>()
+            .map(Self)
     }
 }
 
@@ -86,15 +106,24 @@ impl Model {
         reseed(seed, u64::MAX);
         let store = VarStore::new(device);
         let root = store.root();
-        let uniform = |bound: f64| Init::Uniform { lo: -bound, up: bound };
-        let embedding =
-            root.var("embedding", &[config.vocab, config.embedding], uniform(0.1));
+        let uniform = |bound: f64| Init::Uniform {
+            lo: -bound,
+            up: bound,
+        };
+        let embedding = root.var("embedding", &[config.vocab, config.embedding], uniform(0.1));
         let bias = root.var("bias", &[config.vocab], Init::Const(0.0));
         let layers = (0..config.layers)
             .map(|i| {
-                let input = if i == 0 { config.embedding } else { config.hidden };
-                let width =
-                    if i + 1 == config.layers { config.embedding } else { config.hidden };
+                let input = if i == 0 {
+                    config.embedding
+                } else {
+                    config.hidden
+                };
+                let width = if i + 1 == config.layers {
+                    config.embedding
+                } else {
+                    config.hidden
+                };
                 let bound = 1.0 / (width as f64).sqrt();
                 let path = root.sub(format!("lstm{i}"));
                 let var = |name: &str, shape: &[i64]| path.var(name, shape, uniform(bound));
@@ -107,7 +136,13 @@ impl Model {
                 }
             })
             .collect();
-        Self { store, embedding, bias, layers, config: config.clone() }
+        Self {
+            store,
+            embedding,
+            bias,
+            layers,
+            config: config.clone(),
+        }
     }
 
     /// Its settings.
@@ -143,7 +178,12 @@ impl Model {
     /// Nothing remembered.
     pub fn zero_state(&self, batch: i64) -> State {
         let zeros = |width| Tensor::zeros([1, batch, width], (Kind::Float, self.device()));
-        State(self.layers.iter().map(|l| (zeros(l.width), zeros(l.width))).collect())
+        State(
+            self.layers
+                .iter()
+                .map(|l| (zeros(l.width), zeros(l.width)))
+                .collect(),
+        )
     }
 
     /// Reads `tokens`, `[T, B]`, after `state`. With `train`, all five dropouts work.
@@ -165,11 +205,24 @@ impl Model {
             let (out, h, cell) = x.lstm(&[h, cell], &params, true, 1, 0.0, train, false, false);
             next.push((h, cell));
             let last = i + 1 == self.layers.len();
-            x = locked(out.shallow_clone(), if last { c.dropout_output } else { c.dropout_hidden }, train);
+            x = locked(
+                out.shallow_clone(),
+                if last {
+                    c.dropout_output
+                } else {
+                    c.dropout_hidden
+                },
+                train,
+            );
             raw = out;
         }
         let logits = x.matmul(&self.embedding.tr()) + &self.bias;
-        Output { logits, raw, dropped: x, state: State(next) }
+        Output {
+            logits,
+            raw,
+            dropped: x,
+            state: State(next),
+        }
     }
 
     /// The loss of a training step in nats per token: cross-entropy for `targets`,
@@ -178,14 +231,15 @@ impl Model {
         let c = &self.config;
         let flat = output.logits.view([-1, c.vocab]);
         let cross = flat.cross_entropy_for_logits(&targets.reshape([-1]));
+        // Not `+=`: that would write into the storage of `cross` as well.
         let mut all = cross.shallow_clone();
         if c.alpha > 0.0 {
-            all += output.dropped.square().mean(Kind::Float) * c.alpha;
+            all = all + output.dropped.square().mean(Kind::Float) * c.alpha;
         }
         let steps = output.raw.size()[0];
         if c.beta > 0.0 && steps > 1 {
             let change = output.raw.narrow(0, 1, steps - 1) - output.raw.narrow(0, 0, steps - 1);
-            all += change.square().mean(Kind::Float) * c.beta;
+            all = all + change.square().mean(Kind::Float) * c.beta;
         }
         (cross, all)
     }
@@ -193,7 +247,10 @@ impl Model {
 
 /// A dropout mask of a shape, scaled so that the mean stays.
 fn mask(shape: &[i64], share: f64, device: Device) -> Tensor {
-    Tensor::rand(shape, (Kind::Float, device)).ge(share).to_kind(Kind::Float) / (1.0 - share)
+    Tensor::rand(shape, (Kind::Float, device))
+        .ge(share)
+        .to_kind(Kind::Float)
+        / (1.0 - share)
 }
 
 /// Locked (variational) dropout: one mask for all steps of time.
@@ -210,7 +267,13 @@ mod tests {
     use super::*;
 
     fn small() -> Config {
-        Config { vocab: 20, embedding: 6, hidden: 8, layers: 3, ..Config::published() }
+        Config {
+            vocab: 20,
+            embedding: 6,
+            hidden: 8,
+            layers: 3,
+            ..Config::published()
+        }
     }
 
     #[test]

@@ -59,26 +59,55 @@ impl Ngram {
             after.total += count;
             after.kinds += 1;
         }
-        let after_none =
-            After { total: unigrams.values().sum(), kinds: unigrams.len() as u32 };
+        let after_none = After {
+            total: unigrams.values().sum(),
+            kinds: unigrams.len() as u32,
+        };
         let discounts = [discount(&unigrams), discount(&bigrams), discount(&trigrams)];
         // The beginnings of records are never predicted.
         let choices = vocab.len() as f64 - 3.0;
-        Self { trigrams, after_two, bigrams, after_one, unigrams, after_none, discounts, choices }
+        Self {
+            trigrams,
+            after_two,
+            bigrams,
+            after_one,
+            unigrams,
+            after_none,
+            discounts,
+            choices,
+        }
     }
 
     /// The probability of `w` after `u v`.
     pub fn probability(&self, u: i64, v: i64, w: i64) -> f64 {
         let [d1, d2, d3] = self.discounts;
         let uniform = 1.0 / self.choices;
-        let one = level(count(&self.unigrams, key(&[w])), Some(&self.after_none), d1, uniform);
-        let two = level(count(&self.bigrams, key(&[v, w])), self.after_one.get(&key(&[v])), d2, one);
-        level(count(&self.trigrams, key(&[u, v, w])), self.after_two.get(&key(&[u, v])), d3, two)
+        let one = level(
+            count(&self.unigrams, key(&[w])),
+            Some(&self.after_none),
+            d1,
+            uniform,
+        );
+        let two = level(
+            count(&self.bigrams, key(&[v, w])),
+            self.after_one.get(&key(&[v])),
+            d2,
+            one,
+        );
+        level(
+            count(&self.trigrams, key(&[u, v, w])),
+            self.after_two.get(&key(&[u, v])),
+            d3,
+            two,
+        )
     }
 
     /// The loss of a record in nats, without the spelling of unknown words.
     pub fn nats(&self, record: &Encoded) -> f64 {
-        padded(record).windows(3).map(|w| -self.probability(w[0], w[1], w[2]).ln()).sum()
+        padded(record)
+            .windows(3)
+            .map(|w| -self.probability(w[0], w[1], w[2]).ln())
+            .sum()
     }
 }
 

@@ -55,9 +55,16 @@ pub fn prepare(corpora: &[PathBuf], verse: &[PathBuf], out: &Path) -> Result<Rep
 
 fn joined(parts: &[String], none: &str) -> String {
     let mut seen = HashSet::new();
-    let parts: Vec<&str> =
-        parts.iter().map(|p| p.trim()).filter(|p| !p.is_empty() && seen.insert(*p)).collect();
-    if parts.is_empty() { none.to_owned() } else { parts.join(" ") }
+    let parts: Vec<&str> = parts
+        .iter()
+        .map(|p| p.trim())
+        .filter(|p| !p.is_empty() && seen.insert(*p))
+        .collect();
+    if parts.is_empty() {
+        none.to_owned()
+    } else {
+        parts.join(" ")
+    }
 }
 
 struct Prepared {
@@ -111,8 +118,14 @@ impl Prepared {
                 !leaks
             });
         };
-        keep(&mut train, "poem: shares a run of words with a held-out one");
-        keep(&mut valid, "poem: shares a run of words with a held-out one");
+        keep(
+            &mut train,
+            "poem: shares a run of words with a held-out one",
+        );
+        keep(
+            &mut valid,
+            "poem: shares a run of words with a held-out one",
+        );
         let mut verse = Vec::new();
         let mut too_long = 0;
         for piece in pieces {
@@ -121,10 +134,16 @@ impl Prepared {
             if length == 0 || length > LONGEST {
                 too_long += 1;
             } else {
-                verse.push(Record { kind: Kind::Verse, lines });
+                verse.push(Record {
+                    kind: Kind::Verse,
+                    lines,
+                });
             }
         }
-        keep(&mut verse, "verse: shares a run of words with a held-out poem");
+        keep(
+            &mut verse,
+            "verse: shares a run of words with a held-out poem",
+        );
         if too_long > 0 {
             dropped.insert("verse: empty or too long".into(), too_long);
         }
@@ -143,13 +162,24 @@ impl Prepared {
             verse: verse.len() as u64,
             whole_poems,
         };
-        Self { train, valid, held_out, verse, names, report }
+        Self {
+            train,
+            valid,
+            held_out,
+            verse,
+            names,
+            report,
+        }
     }
 
     fn write(&mut self, out: &Path) -> Result<(), Error> {
         let [train, valid, held_out, verse, names] = data::FILES;
-        let groups =
-            [(train, &self.train), (valid, &self.valid), (held_out, &self.held_out), (verse, &self.verse)];
+        let groups = [
+            (train, &self.train),
+            (valid, &self.valid),
+            (held_out, &self.held_out),
+            (verse, &self.verse),
+        ];
         for (name, records) in groups {
             let text: String = records.iter().map(|r| r.write() + "\n").collect();
             files::write_atomic(&out.join(name), text.as_bytes())?;
@@ -203,7 +233,9 @@ fn names<'a>(all: impl Iterator<Item = &'a Raw>) -> Vec<String> {
 }
 
 fn plain_lines(lines: &[String]) -> Vec<Vec<String>> {
-    let lines = lines.iter().map(|l| text::tokens(l).into_iter().map(|t| t.text).collect());
+    let lines = lines
+        .iter()
+        .map(|l| text::tokens(l).into_iter().map(|t| t.text).collect());
     lines.filter(|l: &Vec<String>| !l.is_empty()).collect()
 }
 
@@ -216,18 +248,29 @@ fn clean_poem(raw: &Raw, names: &HashSet<&str>) -> Result<Record, &'static str> 
         return Err("poem: not three lines");
     }
     for (line, count) in lines.iter().zip(FORM) {
-        let words = line.iter().filter(|t| !t.is_mark()).map(|t| t.text.as_str());
+        let words = line
+            .iter()
+            .filter(|t| !t.is_mark())
+            .map(|t| t.text.as_str());
         if !Dictionary::get().can_scan(words, count) {
             return Err("poem: not 5-7-5");
         }
     }
-    let words = || lines.iter().flatten().filter(|t| !t.is_mark()).map(|t| t.text.as_str());
+    let words = || {
+        lines
+            .iter()
+            .flatten()
+            .filter(|t| !t.is_mark())
+            .map(|t| t.text.as_str())
+    };
     if words().any(|w| lexicon.refuses(w)) {
         return Err("poem: a refused word");
     }
     let capital = lines[0][0].capital;
-    let mut lines: Vec<Vec<String>> =
-        lines.iter().map(|l| l.iter().map(|t| t.text.clone()).collect()).collect();
+    let mut lines: Vec<Vec<String>> = lines
+        .iter()
+        .map(|l| l.iter().map(|t| t.text.clone()).collect())
+        .collect();
     // The last full stop goes: the end of the record says as much. Other marks that
     // promise more make it a part.
     let mut open = false;
@@ -240,18 +283,30 @@ fn clean_poem(raw: &Raw, names: &HashSet<&str>) -> Result<Record, &'static str> 
         }
         lines[2].pop();
     }
-    let record = Record { kind: Kind::Part, lines };
+    let record = Record {
+        kind: Kind::Part,
+        lines,
+    };
     let whole = !open && !begins_inside(&record, capital, stopped);
     let nature = record.words().any(|w| lexicon.nature.contains(w));
-    let persons = record.words().any(|w| lexicon.persons.contains(w) || names.contains(w));
-    let kind = if whole && nature && !persons { Kind::Poem } else { Kind::Part };
+    let persons = record
+        .words()
+        .any(|w| lexicon.persons.contains(w) || names.contains(w));
+    let kind = if whole && nature && !persons {
+        Kind::Poem
+    } else {
+        Kind::Part
+    };
     Ok(Record { kind, ..record })
 }
 
 /// Whether a poem begins in the middle of a sentence: a small letter although it ends
 /// with a full stop, or a word that joins it to something before.
 fn begins_inside(record: &Record, capital: bool, stopped: bool) -> bool {
-    let joins = ["and", "but", "or", "nor", "which", "who", "whom", "whose", "that", "than", "of", "for", "to"];
+    let joins = [
+        "and", "but", "or", "nor", "which", "who", "whom", "whose", "that", "than", "of", "for",
+        "to",
+    ];
     let first = record.lines[0][0].as_str();
     (stopped && !capital) || joins.contains(&first)
 }
@@ -261,7 +316,10 @@ mod tests {
     use super::*;
 
     fn raw(poem: &str) -> Raw {
-        Raw { lines: poem.split(" / ").map(str::to_owned).collect(), source: None }
+        Raw {
+            lines: poem.split(" / ").map(str::to_owned).collect(),
+            source: None,
+        }
     }
 
     fn clean(poem: &str) -> Result<Record, &'static str> {
@@ -271,7 +329,10 @@ mod tests {
     #[test]
     fn poems_are_told_from_parts() {
         let kind = |poem: &str| clean(poem).map(|r| r.kind);
-        assert_eq!(kind("an old silent pond / a frog leaps into water / sound of the evening"), Err("poem: not 5-7-5"));
+        assert_eq!(
+            kind("an old silent pond / a frog leaps into water / sound of the morning bell"),
+            Err("poem: not 5-7-5")
+        );
         let pond = "the old silent pond / a frog leaps in the water / sound of the new moon";
         assert_eq!(kind(pond), Ok(Kind::Poem));
         for part in [
@@ -284,13 +345,18 @@ mod tests {
             assert_eq!(kind(part), Ok(Kind::Part), "{part}");
         }
         assert_eq!(kind(&format!("The{}.", &pond[3..])), Ok(Kind::Poem));
-        assert_eq!(kind("damn the silent pond / a frog leaps in the water / sound of the new moon"), Err("poem: a refused word"));
+        assert_eq!(
+            kind("damn the silent pond / a frog leaps in the water / sound of the new moon"),
+            Err("poem: a refused word")
+        );
         assert_eq!(kind("one / two"), Err("poem: not three lines"));
     }
 
     #[test]
     fn nothing_that_is_trained_on_shares_a_run_with_a_held_out_poem() {
-        let nouns = ["moon", "pond", "hill", "rain", "snow", "wind", "leaf", "bird", "star", "stone"];
+        let nouns = [
+            "moon", "pond", "hill", "rain", "snow", "wind", "leaf", "bird", "star", "stone",
+        ];
         let mut poems = Vec::new();
         for a in nouns {
             for b in nouns {
@@ -302,23 +368,43 @@ mod tests {
             }
         }
         poems.push(poems[0].clone());
-        let verse: Vec<Raw> =
-            poems.iter().map(|p| raw(&format!("o {} / and more", p.lines.join(" ")))).collect();
+        let verse: Vec<Raw> = poems
+            .iter()
+            .map(|p| raw(&format!("o {} / and more", p.lines.join(" "))))
+            .collect();
         let prepared = Prepared::new(&poems, &verse);
         assert!(!prepared.held_out.is_empty());
         let held: HashSet<String> = prepared.held_out.iter().flat_map(runs).collect();
-        for record in prepared.train.iter().chain(&prepared.valid).chain(&prepared.verse) {
-            assert!(!runs(record).any(|r| held.contains(&r)), "{}", record.write());
+        for record in prepared
+            .train
+            .iter()
+            .chain(&prepared.valid)
+            .chain(&prepared.verse)
+        {
+            assert!(
+                !runs(record).any(|r| held.contains(&r)),
+                "{}",
+                record.write()
+            );
         }
         assert_eq!(prepared.report.dropped["poem: a double"], 1);
         let kept = prepared.train.len() + prepared.valid.len() + prepared.held_out.len();
-        let dropped: u64 = prepared.report.dropped.iter().filter(|(k, _)| k.starts_with("poem")).map(|(_, n)| n).sum();
+        let dropped: u64 = prepared
+            .report
+            .dropped
+            .iter()
+            .filter(|(k, _)| k.starts_with("poem"))
+            .map(|(_, n)| n)
+            .sum();
         assert_eq!(kept as u64 + dropped, poems.len() as u64);
     }
 
     #[test]
     fn names_are_words_that_are_capitals_inside_of_lines() {
-        let all = [raw("Then John went home / and John slept / May rain. Rain on the may tree"), raw("So may it be")];
+        let all = [
+            raw("Then John went home / and John slept / May rain. Rain on the may tree"),
+            raw("So may it be"),
+        ];
         assert_eq!(names(all.iter()), ["john"]);
     }
 }

@@ -29,6 +29,22 @@ struct Entry {
     joins: bool,
     /// A small word, which may be said twice.
     small: bool,
+    number: Number,
+}
+
+/// What a word says about its number, as far as its form tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Number {
+    #[default]
+    Unknown,
+    /// A noun of one thing.
+    One,
+    /// A noun of many.
+    Many,
+    /// A verb of one thing: `is`.
+    VerbOfOne,
+    /// A verb of many: `are`.
+    VerbOfMany,
 }
 
 /// Words that join a sentence to one before, and so begin no poem.
@@ -39,6 +55,9 @@ although while till until so yet as had has is was were are be been whence where
 const OLD: &str = "tis twas hath doth ere oft thro nay lo unto whence thence hither thither yon \
 wherein whereon thereof therein yonder alas behold wast wert shalt wilt hast dost art o oh ah \
 betwixt beneath methinks forsooth verily whilst amongst amidst upon mine thereon wherewith";
+
+const VERBS_OF_ONE: &str = "is was has does isn't wasn't doesn't comes goes seems waits sleeps";
+const VERBS_OF_MANY: &str = "are were have do seem wait come go";
 
 /// The contractions that are plain English; other words with an apostrophe are not said.
 const CONTRACTIONS: &str = "i'm i'll i've i'd it's don't can't won't isn't doesn't didn't wasn't \
@@ -63,6 +82,27 @@ impl Table {
                 && (word.len() > 1 || word == "a" || word == "i")
                 && (!word.contains('\'') || contractions.contains(word))
         };
+        let (of_one, of_many) = (set(VERBS_OF_ONE), set(VERBS_OF_MANY));
+        // Only words of the list of nature are surely nouns.
+        let number_of = |word: &str| {
+            let stem = word
+                .strip_suffix("es")
+                .or(word.strip_suffix('s'))
+                .unwrap_or(word);
+            let has_stem = lexicon.nature.contains(stem)
+                || lexicon.nature.contains(format!("{stem}e").as_str());
+            if of_one.contains(word) {
+                Number::VerbOfOne
+            } else if of_many.contains(word) {
+                Number::VerbOfMany
+            } else if word == "leaves" || word.ends_with('s') && !word.ends_with("ss") && has_stem {
+                Number::Many
+            } else if lexicon.nature.contains(word) && !word.ends_with('s') {
+                Number::One
+            } else {
+                Number::Unknown
+            }
+        };
         let entry = |number: i64| {
             let word = vocab.token(number);
             if !sayable(number, word) {
@@ -74,7 +114,8 @@ impl Table {
                 vowel: dictionary.begins_with_vowel(word),
                 hanging,
                 joins: joins.contains(word),
-                small: hanging || word.len() <= 3,
+                small: hanging,
+                number: number_of(word),
             }
         };
         let marks = |marks: &[&str]| marks.iter().filter_map(|m| vocab.number(m)).collect();
@@ -134,7 +175,10 @@ impl Draft {
 
     /// The last token of the poem so far, across lines.
     fn last(&self) -> Option<i64> {
-        self.lines[..=self.line].iter().rev().find_map(|l| l.last().copied())
+        self.lines[..=self.line]
+            .iter()
+            .rev()
+            .find_map(|l| l.last().copied())
     }
 
     /// Calls `allow` for each token that may come next.
@@ -144,9 +188,17 @@ impl Draft {
         let left = FORM[self.line] - self.said;
         if left == 0 {
             let last_line = self.line + 1 == FORM.len();
-            allow(if last_line { vocab::END } else { vocab::NEWLINE });
+            allow(if last_line {
+                vocab::END
+            } else {
+                vocab::NEWLINE
+            });
             if !after_mark {
-                let marks = if last_line { &table.closers } else { &table.stops };
+                let marks = if last_line {
+                    &table.closers
+                } else {
+                    &table.stops
+                };
                 marks.iter().for_each(|&m| allow(m));
             }
             return;
@@ -174,8 +226,18 @@ impl Draft {
         if last.is_none() && entry.joins || last == Some(number) {
             return false;
         }
-        if last.is_some() && (last == table.article_a && entry.vowel || last == table.article_an && !entry.vowel)
+        if last.is_some()
+            && (last == table.article_a && entry.vowel || last == table.article_an && !entry.vowel)
         {
+            return false;
+        }
+        let before = last
+            .map(|t| table.tokens[t as usize].number)
+            .unwrap_or_default();
+        if matches!(
+            (before, entry.number),
+            (Number::One, Number::VerbOfMany) | (Number::Many, Number::VerbOfOne)
+        ) {
             return false;
         }
         !table.is_content(number) || !self.tokens().any(|t| t == number)
@@ -208,9 +270,15 @@ mod tests {
 
     fn vocab() -> Vocab {
         let words = "the a an of in and moon owl apple pond silent autumn evening fire rises \
-                     falls water quietly butterfly hill , ; — ! damn he i i'm yon";
+                     falls water quietly butterfly hill leaf \
+                     dusk stone rain snow wind star crow deer sleep glow drift still cold oak ice elm edge ash egg , ; — ! damn he i i'm yon";
         let words: Vec<&str> = words.split_whitespace().collect();
-        Vocab::build([Record::parse(&format!("poem\t{}", words.join(" "))).unwrap()].iter(), &[], 99, 1)
+        Vocab::build(
+            [Record::parse(&format!("poem\t{}", words.join(" "))).unwrap()].iter(),
+            &[],
+            99,
+            1,
+        )
     }
 
     #[test]
@@ -230,14 +298,31 @@ mod tests {
             }
             for (line, count) in draft.lines.iter().zip(FORM) {
                 let tokens: Vec<&str> = line.iter().map(|&t| vocab.token(t)).collect();
-                let words: Vec<&str> = tokens.iter().copied().filter(|t| !text::is_mark(t)).collect();
+                let words: Vec<&str> = tokens
+                    .iter()
+                    .copied()
+                    .filter(|t| !text::is_mark(t))
+                    .collect();
                 let sum: u8 = words.iter().map(|w| dictionary.certain(w).unwrap()).sum();
                 assert_eq!(sum, count, "{tokens:?}");
-                assert!(!lexicon.hanging.contains(words[words.len() - 1]), "{tokens:?}");
+                assert!(
+                    !lexicon.hanging.contains(words[words.len() - 1]),
+                    "{tokens:?}"
+                );
                 assert!(!text::is_mark(tokens[0]), "{tokens:?}");
                 for pair in tokens.windows(2) {
-                    assert!(!(text::is_mark(pair[0]) && text::is_mark(pair[1])), "{tokens:?}");
-                    assert!(pair[0] != "a" || !["an", "of", "in", "and", "owl", "apple", "autumn", "evening", "i"].contains(&pair[1]), "{tokens:?}");
+                    assert!(
+                        !(text::is_mark(pair[0]) && text::is_mark(pair[1])),
+                        "{tokens:?}"
+                    );
+                    assert!(
+                        pair[0] != "a"
+                            || ![
+                                "an", "of", "in", "and", "owl", "apple", "autumn", "evening", "i"
+                            ]
+                            .contains(&pair[1]),
+                        "{tokens:?}"
+                    );
                 }
             }
             let all: Vec<&str> = draft.tokens().map(|t| vocab.token(t)).collect();

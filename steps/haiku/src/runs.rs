@@ -1,5 +1,6 @@
-//! What the training poems say, as hashes of all their runs of five words: enough to see
-//! that a new poem copies none, and nothing that could be read.
+//! What the training texts say, as hashes of their runs of words, and nothing that could
+//! be read: runs of five show that a new poem copies none, and pairs show which words
+//! were ever neighbours.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -8,67 +9,92 @@ use auria_steps_common::{Error, files};
 
 use crate::data::Record;
 
-/// A run of so many words in common with a training poem is a copy.
-pub const COPY: usize = 5;
-const FILE: &str = "runs.bin";
+/// Which runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Five words: in common with a training poem, a copy.
+    Copies,
+    /// Two neighbours.
+    Pairs,
+}
 
-/// The runs of the training poems.
-#[derive(Debug, Default)]
-pub struct Runs(HashSet<u32>);
-
-impl Runs {
-    /// The runs of some records.
-    pub fn of<'a>(records: impl Iterator<Item = &'a Record>) -> Self {
-        let words = |r: &'a Record| r.words().collect::<Vec<&str>>();
-        Self(records.flat_map(|r| hashes(&words(r))).collect())
+impl Which {
+    fn length(self) -> usize {
+        match self {
+            Which::Copies => 5,
+            Which::Pairs => 2,
+        }
     }
 
-    /// Whether words share a run with them.
-    pub fn copied(&self, words: &[&str]) -> bool {
-        hashes(words).iter().any(|h| self.0.contains(h))
+    fn file(self) -> &'static str {
+        match self {
+            Which::Copies => "runs.bin",
+            Which::Pairs => "pairs.bin",
+        }
+    }
+}
+
+/// The runs of some records.
+#[derive(Debug)]
+pub struct Runs {
+    which: Which,
+    hashes: HashSet<u32>,
+}
+
+impl Runs {
+    /// The runs of some records whose words are all `known`.
+    pub fn of<'a>(
+        which: Which,
+        records: impl Iterator<Item = &'a Record>,
+        known: impl Fn(&str) -> bool,
+    ) -> Self {
+        let mut hashes = HashSet::new();
+        for record in records {
+            let words: Vec<&str> = record.words().collect();
+            let runs = words
+                .windows(which.length())
+                .filter(|run| run.iter().all(|w| known(w)));
+            hashes.extend(runs.map(hash));
+        }
+        Self { which, hashes }
+    }
+
+    /// How many runs of `words` are among them, and how many are not.
+    pub fn count(&self, words: &[&str]) -> (usize, usize) {
+        let all = words.windows(self.which.length());
+        let found = all
+            .clone()
+            .filter(|run| self.hashes.contains(&hash(run)))
+            .count();
+        (found, all.count() - found)
     }
 
     /// Reads them from a folder of weights.
-    pub fn read(folder: &Path) -> Result<Self, Error> {
-        let bytes = files::read(&folder.join(FILE))?;
+    pub fn read(which: Which, folder: &Path) -> Result<Self, Error> {
+        let bytes = files::read(&folder.join(which.file()))?;
         let chunks = bytes.as_chunks::<4>().0;
-        Ok(Self(chunks.iter().map(|c| u32::from_le_bytes(*c)).collect()))
+        Ok(Self {
+            which,
+            hashes: chunks.iter().map(|c| u32::from_le_bytes(*c)).collect(),
+        })
     }
 
     /// Writes them into a folder of weights.
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
-        let mut sorted: Vec<u32> = self.0.iter().copied().collect();
+        let mut sorted: Vec<u32> = self.hashes.iter().copied().collect();
         sorted.sort_unstable();
         let bytes: Vec<u8> = sorted.iter().flat_map(|h| h.to_le_bytes()).collect();
-        files::write_atomic(&folder.join(FILE), &bytes)
+        files::write_atomic(&folder.join(self.which.file()), &bytes)
     }
 }
 
-fn hashes(words: &[&str]) -> Vec<u32> {
-    words.windows(COPY).map(|run| fnv(&run.join(" "))).collect()
-}
-
-/// FNV-1a, folded to 32 bits: the same on every machine.
-fn fnv(text: &str) -> u32 {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+/// FNV-1a of the words, folded to 32 bits: the same on every machine.
+fn hash<W: AsRef<str>>(run: &[W]) -> u32 {
+    let bytes = run.iter().flat_map(|w| w.as_ref().bytes().chain([b' ']));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     });
     (hash ^ (hash >> 32)) as u32
-}
-
-/// The longest run of words that `words` shares with any of `records`.
-pub fn longest<'a>(words: &[&str], records: impl Iterator<Item = &'a Record>) -> usize {
-    let mut best = 0;
-    for record in records {
-        let other: Vec<&str> = record.words().collect();
-        for i in 0..words.len() {
-            for j in 0..other.len() {
-                let pairs = words[i..].iter().zip(&other[j..]);
-                best = best.max(pairs.take_while(|(a, b)| a == b).count());
-            }
-        }
-    }
-    best
 }
 
 #[cfg(test)]
@@ -78,13 +104,19 @@ mod tests {
     #[test]
     fn a_run_of_five_is_a_copy_and_a_run_of_four_is_none() {
         let record = Record::parse("poem\tone two three , / four five six / seven").unwrap();
-        let runs = Runs::of([&record].into_iter());
+        let runs = Runs::of(Which::Copies, [&record].into_iter(), |_| true);
         let dir = tempfile::tempdir().unwrap();
         runs.write(dir.path()).unwrap();
-        let runs = Runs::read(dir.path()).unwrap();
-        let words = |t: &'static str| t.split(' ').collect::<Vec<_>>();
-        assert!(runs.copied(&words("x two three four five six y")));
-        assert!(!runs.copied(&words("x two three four five y six")));
-        assert_eq!(longest(&words("x two three four five y six"), [&record].into_iter()), 4);
+        let runs = Runs::read(Which::Copies, dir.path()).unwrap();
+        let copied = |t: &str| runs.count(&t.split(' ').collect::<Vec<_>>()).0 > 0;
+        assert!(copied("x two three four five six y"));
+        assert!(!copied("x two three four five y six"));
+    }
+
+    #[test]
+    fn pairs_of_unknown_words_are_left_out() {
+        let record = Record::parse("poem\tone two / three").unwrap();
+        let pairs = Runs::of(Which::Pairs, [&record].into_iter(), |w| w != "three");
+        assert_eq!(pairs.count(&["one", "two", "three"]), (1, 1));
     }
 }

@@ -25,7 +25,11 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { drafts: 128, temperature: 0.6, top_p: 0.85 }
+        Self {
+            drafts: 128,
+            temperature: 0.75,
+            top_p: 0.9,
+        }
     }
 }
 
@@ -48,7 +52,13 @@ struct Particle {
 
 /// Draws drafts. `tilt` is added to the log-odds of each token, and is how mood and topic
 /// are heard; `said` tells, for a draft, what of the tilt has been spent.
-pub fn draw(model: &Model, table: &Table, tilt: &Tilt, settings: &Settings, seed: u64) -> Vec<Drawn> {
+pub fn draw(
+    model: &Model,
+    table: &Table,
+    tilt: &Tilt,
+    settings: &Settings,
+    seed: u64,
+) -> Vec<Drawn> {
     tch::no_grad(|| draw_inner(model, table, tilt, settings, seed))
 }
 
@@ -61,21 +71,38 @@ pub struct Tilt {
     pub topic: Vec<(i64, f32)>,
 }
 
-fn draw_inner(model: &Model, table: &Table, tilt: &Tilt, settings: &Settings, seed: u64) -> Vec<Drawn> {
+fn draw_inner(
+    model: &Model,
+    table: &Table,
+    tilt: &Tilt,
+    settings: &Settings,
+    seed: u64,
+) -> Vec<Drawn> {
     // The longest poem: 17 words of a syllable, a mark for each line and within, ends.
     const LONGEST: usize = 32;
     let n = settings.drafts;
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut particles: Vec<Particle> = (0..n)
-        .map(|_| Particle { draft: Draft::default(), weight: 0.0, sum: 0.0, tokens: 0 })
+        .map(|_| Particle {
+            draft: Draft::default(),
+            weight: 0.0,
+            sum: 0.0,
+            tokens: 0,
+        })
         .collect();
     let mut state = model.zero_state(n as i64);
     let mut input = vec![Vocab::begin(Of::Poem); n];
     for _ in 0..LONGEST {
-        let tokens = Tensor::from_slice(&input).view([1, n as i64]).to_device(model.device());
+        let tokens = Tensor::from_slice(&input)
+            .view([1, n as i64])
+            .to_device(model.device());
         let output = model.forward(&tokens, &state, false);
         state = output.state;
-        let logs = output.logits.get(0).log_softmax(-1, Kind::Float).to_device(tch::Device::Cpu);
+        let logs = output
+            .logits
+            .get(0)
+            .log_softmax(-1, Kind::Float)
+            .to_device(tch::Device::Cpu);
         for (i, particle) in particles.iter_mut().enumerate() {
             if !particle.draft.is_done() {
                 let row = Vec::<f32>::try_from(logs.get(i as i64)).unwrap_or_default();
@@ -93,12 +120,19 @@ fn draw_inner(model: &Model, table: &Table, tilt: &Tilt, settings: &Settings, se
         }
     }
     let done = particles.into_iter().filter(|p| p.draft.is_done());
-    done.map(|p| Drawn { draft: p.draft, log_probability: p.sum / f64::from(p.tokens.max(1)) })
-        .collect()
+    done.map(|p| Drawn {
+        draft: p.draft,
+        log_probability: p.sum / f64::from(p.tokens.max(1)),
+    })
+    .collect()
 }
 
 fn copy(particle: &Particle) -> Particle {
-    Particle { draft: particle.draft.clone(), weight: 0.0, ..*particle }
+    Particle {
+        draft: particle.draft.clone(),
+        weight: 0.0,
+        ..*particle
+    }
 }
 
 /// Grows one draft by one token and returns it.
@@ -110,7 +144,10 @@ fn step(
     settings: &Settings,
     rng: &mut ChaCha8Rng,
 ) -> i64 {
-    let untouched = !tilt.topic.iter().any(|(t, _)| particle.draft.tokens().any(|s| s == *t));
+    let untouched = !tilt
+        .topic
+        .iter()
+        .any(|(t, _)| particle.draft.tokens().any(|s| s == *t));
     let tilted = |token: i64| {
         let own = tilt.tokens.get(token as usize).copied().unwrap_or(0.0);
         let topic = tilt.topic.iter().find(|(t, _)| untouched && *t == token);
@@ -118,7 +155,9 @@ fn step(
         f64::from(log) / settings.temperature
     };
     let mut choices: Vec<(i64, f64)> = Vec::new();
-    particle.draft.next(table, |token| choices.push((token, tilted(token).exp())));
+    particle
+        .draft
+        .next(table, |token| choices.push((token, tilted(token).exp())));
     let mass: f64 = choices.iter().map(|c| c.1).sum();
     let all: f64 = (0..logs.len() as i64).map(|t| tilted(t).exp()).sum();
     choices.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -134,8 +173,8 @@ fn step(
         at -= c.1;
         at <= 0.0
     });
-    // The rules leave no dead end: a word of one syllable always fits, and a line that is
-    // full can end. `END` closes a draft that a vocabulary without such words cuts short.
+    // A small vocabulary can run out of words for a line: `END` closes such a draft, whose
+    // weight is nothing, and the writer leaves it out.
     let token = chosen.or(choices.last()).map_or(crate::vocab::END, |c| c.0);
     particle.weight += (mass / all).ln();
     particle.sum += f64::from(logs[token as usize]);
@@ -146,8 +185,14 @@ fn step(
 
 /// Which drafts go on, when the weights have become too uneven.
 fn resample(particles: &[Particle], rng: &mut ChaCha8Rng) -> Option<Vec<usize>> {
-    let most = particles.iter().map(|p| p.weight).fold(f64::NEG_INFINITY, f64::max);
+    let most = particles
+        .iter()
+        .map(|p| p.weight)
+        .fold(f64::NEG_INFINITY, f64::max);
     let weights: Vec<f64> = particles.iter().map(|p| (p.weight - most).exp()).collect();
+    if !most.is_finite() {
+        return None;
+    }
     let sum: f64 = weights.iter().sum();
     let squares: f64 = weights.iter().map(|w| w * w).sum();
     let n = particles.len();

@@ -68,7 +68,15 @@ impl<'a> Stream<'a> {
         position: Position,
     ) -> Self {
         let columns = Tensor::new();
-        let mut stream = Self { records, verse, training, seed, device, position, columns };
+        let mut stream = Self {
+            records,
+            verse,
+            training,
+            seed,
+            device,
+            position,
+            columns,
+        };
         stream.lay();
         stream
     }
@@ -87,7 +95,11 @@ impl<'a> Stream<'a> {
                 .records
                 .iter()
                 .flat_map(|r| {
-                    let times = if r.kind == Kind::Poem { self.training.poem_weight } else { 1 };
+                    let times = if r.kind == Kind::Poem {
+                        self.training.poem_weight
+                    } else {
+                        1
+                    };
                     std::iter::repeat_n(r, times)
                 })
                 .collect(),
@@ -95,7 +107,10 @@ impl<'a> Stream<'a> {
         let stage_seed = if stage == Stage::Tune { 1 << 32 } else { 0 };
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(stage_seed + epoch));
         order.shuffle(&mut rng);
-        let tokens: Vec<i64> = order.iter().flat_map(|r| r.numbers.iter().copied()).collect();
+        let tokens: Vec<i64> = order
+            .iter()
+            .flat_map(|r| r.numbers.iter().copied())
+            .collect();
         // A corpus smaller than the batch is read in fewer columns.
         let columns = self.training.batch.min(tokens.len() as i64 / 8).max(1);
         let rows = tokens.len() as i64 / columns;
@@ -111,14 +126,25 @@ impl<'a> Stream<'a> {
     pub fn next(&mut self, stage: Stage, step: u64) -> Batch {
         let rows = self.columns.size()[0];
         if self.position.stage != stage {
-            self.position = Position { stage, epoch: 0, row: 0 };
+            self.position = Position {
+                stage,
+                epoch: 0,
+                row: 0,
+            };
             self.lay();
         } else if self.position.row + 2 > rows {
-            self.position = Position { stage, epoch: self.position.epoch + 1, row: 0 };
+            self.position = Position {
+                stage,
+                epoch: self.position.epoch + 1,
+                row: 0,
+            };
             self.lay();
         }
         let row = self.position.row;
-        let length = self.length(step).min(self.columns.size()[0] - 1 - row).max(1);
+        let length = self
+            .length(step)
+            .min(self.columns.size()[0] - 1 - row)
+            .max(1);
         self.position.row += length;
         Batch {
             input: self.columns.narrow(0, row, length),
@@ -130,7 +156,11 @@ impl<'a> Stream<'a> {
     fn length(&self, step: u64) -> i64 {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed ^ step.wrapping_mul(0x9e37_79b9));
         let base = self.training.bptt as f64;
-        let base = if rng.random_bool(0.95) { base } else { base / 2.0 };
+        let base = if rng.random_bool(0.95) {
+            base
+        } else {
+            base / 2.0
+        };
         // Irwin-Hall: twelve uniform draws less six are nearly a standard normal one.
         let normal = (0..12).map(|_| rng.random::<f64>()).sum::<f64>() - 6.0;
         ((base + 5.0 * normal).round() as i64).clamp(5, 2 * self.training.bptt)
@@ -144,21 +174,38 @@ mod tests {
 
     fn records(kind: Kind, n: i64) -> Vec<Encoded> {
         (0..n)
-            .map(|i| Encoded { kind, numbers: vec![i; 7], spelling: 0.0, characters: 1 })
+            .map(|i| Encoded {
+                kind,
+                numbers: vec![i; 7],
+                spelling: 0.0,
+                characters: 1,
+            })
             .collect()
     }
 
     #[test]
     fn a_stream_that_reads_on_reads_the_same() {
-        let training = Training { batch: 4, bptt: 9, ..Budget::Smoke.config().training };
+        let training = Training {
+            batch: 4,
+            bptt: 9,
+            ..Budget::Smoke.config().training
+        };
         let (poems, verse) = (records(Kind::Poem, 20), records(Kind::Verse, 9));
-        let start = Position { stage: Stage::Pretrain, epoch: 0, row: 0 };
+        let start = Position {
+            stage: Stage::Pretrain,
+            epoch: 0,
+            row: 0,
+        };
         let open = |at| Stream::new(&poems, &verse, &training, 5, Device::Cpu, at);
         let mut whole = open(start);
         let mut resumed = open(start);
         let mut fresh = 0;
         for step in 0..60 {
-            let stage = if step < 30 { Stage::Pretrain } else { Stage::Tune };
+            let stage = if step < 30 {
+                Stage::Pretrain
+            } else {
+                Stage::Tune
+            };
             let batch = whole.next(stage, step);
             if step % 7 == 3 {
                 resumed = open(resumed.position());
@@ -168,7 +215,10 @@ mod tests {
             assert_eq!(batch.fresh, again.fresh, "step {step}");
             let shift = batch.input.size()[0] - 1;
             if shift > 0 {
-                let (next, same) = (batch.input.narrow(0, 1, shift), batch.target.narrow(0, 0, shift));
+                let (next, same) = (
+                    batch.input.narrow(0, 1, shift),
+                    batch.target.narrow(0, 0, shift),
+                );
                 assert_eq!(next, same);
             }
             fresh += u32::from(batch.fresh);

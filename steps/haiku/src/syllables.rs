@@ -30,7 +30,10 @@ impl Dictionary {
         DICTIONARY.get_or_init(|| {
             let mut text = String::new();
             // The bytes are part of the program: a test reads them.
-            if flate2::read::GzDecoder::new(PACKED).read_to_string(&mut text).is_err() {
+            if flate2::read::GzDecoder::new(PACKED)
+                .read_to_string(&mut text)
+                .is_err()
+            {
                 text.clear();
             }
             Self::parse(&text)
@@ -40,10 +43,22 @@ impl Dictionary {
     fn parse(text: &str) -> Self {
         let words = text.lines().filter_map(|line| {
             let (word, rest) = line.split_once(' ')?;
-            let counts = rest.bytes().filter(u8::is_ascii_digit).map(|b| b - b'0').collect();
-            Some((word.into(), Reading { counts, vowel: rest.ends_with('v') }))
+            let counts = rest
+                .bytes()
+                .filter(u8::is_ascii_digit)
+                .map(|b| b - b'0')
+                .collect();
+            Some((
+                word.into(),
+                Reading {
+                    counts,
+                    vowel: rest.ends_with('v'),
+                },
+            ))
         });
-        Self { words: words.collect() }
+        Self {
+            words: words.collect(),
+        }
     }
 
     /// What the dictionary says about a word in lower case.
@@ -73,7 +88,10 @@ impl Dictionary {
         // Bit n: some reading so far has n syllables.
         let mut sums: u64 = 1;
         for word in words {
-            sums = self.possible(word).iter().fold(0, |all, &n| all | (sums << n.min(63)));
+            sums = self
+                .possible(word)
+                .iter()
+                .fold(0, |all, &n| all | (sums << n.min(63)));
         }
         total < 64 && sums >> total & 1 == 1
     }
@@ -102,25 +120,33 @@ pub fn by_rule(word: &str) -> u8 {
         }
     }
     let text: String = letters.iter().collect::<String>().to_lowercase();
-    let consonant_before = |suffix: usize| {
-        letters.len() > suffix && !vowel(letters.len() - suffix - 1)
-    };
+    let consonant_before =
+        |suffix: usize| letters.len() > suffix && !vowel(letters.len() - suffix - 1);
     // Silent e, -es and -ed; `-le` after a consonant keeps its syllable.
     if text.ends_with('e') && consonant_before(1) && !(text.ends_with("le") && consonant_before(2))
     {
         count -= 1;
-    } else if text.ends_with("ed") && consonant_before(2) && !text.ends_with("ted") && !text.ends_with("ded")
+    } else if text.ends_with("ed")
+        && consonant_before(2)
+        && !text.ends_with("ted")
+        && !text.ends_with("ded")
     {
         count -= 1;
     } else if text.ends_with("es")
         && consonant_before(2)
-        && !["ses", "ces", "ges", "zes", "xes", "ches", "shes", "les"].iter().any(|e| text.ends_with(e))
+        && !["ses", "ces", "ges", "zes", "xes", "ches", "shes", "les"]
+            .iter()
+            .any(|e| text.ends_with(e))
     {
         count -= 1;
     }
     // Two vowels, two syllables: `ria`, `ious` is one, `eo`, `ia`, `iu`.
     for pair in ["ia", "eo", "iu", "uou"] {
-        if text.contains(pair) && !["tia", "cia", "sia", "geo"].iter().any(|e| text.contains(e)) {
+        if text.contains(pair)
+            && !["tia", "cia", "sia", "geo"]
+                .iter()
+                .any(|e| text.contains(e))
+        {
             count += 1;
         }
     }
@@ -155,7 +181,10 @@ mod tests {
     #[test]
     fn the_rule_agrees_with_the_dictionary_on_four_words_in_five() {
         let dictionary = Dictionary::get();
-        let plain = dictionary.words.iter().filter(|(word, _)| !word.contains('\''));
+        let plain = dictionary
+            .words
+            .iter()
+            .filter(|(word, _)| !word.contains('\''));
         let (mut right, mut all) = (0u32, 0u32);
         for (word, reading) in plain {
             all += 1;
@@ -163,7 +192,12 @@ mod tests {
         }
         let share = f64::from(right) / f64::from(all);
         assert!(share > 0.8, "{share}");
-        for (word, count) in [("zephyrous", 3), ("wobblegate", 3), ("mossglow", 2), ("xyl", 1)] {
+        for (word, count) in [
+            ("zephyrous", 3),
+            ("wobblegate", 3),
+            ("mossglow", 2),
+            ("xyl", 1),
+        ] {
             assert_eq!(by_rule(word), count, "{word}");
         }
     }

@@ -35,7 +35,10 @@ pub fn tokens(line: &str) -> Vec<Token> {
         let trimmed = word.trim_matches('\'');
         if !trimmed.is_empty() {
             let capital = trimmed.chars().next().is_some_and(char::is_uppercase);
-            out.push(Token { text: trimmed.to_lowercase(), capital });
+            out.push(Token {
+                text: trimmed.to_lowercase(),
+                capital,
+            });
         }
         word.clear();
     };
@@ -65,7 +68,10 @@ pub fn tokens(line: &str) -> Vec<Token> {
             if let Some(mark) = mark {
                 match out.last_mut() {
                     Some(last) if last.is_mark() => last.text = stronger(&last.text, mark).into(),
-                    Some(_) => out.push(Token { text: mark.into(), capital: false }),
+                    Some(_) => out.push(Token {
+                        text: mark.into(),
+                        capital: false,
+                    }),
                     None => {}
                 }
             }
@@ -125,9 +131,18 @@ mod tests {
 
     #[test]
     fn lines_become_tokens() {
-        assert_eq!(words("“Don’t go,” she said—now!"), ["don't", "go", ",", "she", "said", "—", "now", "!"]);
-        assert_eq!(words("pine-forest -- dark..."), ["pine", "forest", "—", "dark", "."]);
-        assert_eq!(words("'tis  the (old) café, 1890,"), ["tis", "the", "old", "cafe", ","]);
+        assert_eq!(
+            words("“Don’t go,” she said—now!"),
+            ["don't", "go", ",", "she", "said", "—", "now", "!"]
+        );
+        assert_eq!(
+            words("pine-forest -- dark..."),
+            ["pine", "forest", "—", "dark", "."]
+        );
+        assert_eq!(
+            words("'tis  the (old) café, 1890,"),
+            ["tis", "the", "old", "cafe", ","]
+        );
         assert_eq!(words("— , !"), Vec::<String>::new());
         assert_eq!(words("what?!"), ["what", "?"]);
         assert!(tokens("The Moon")[1].capital);
@@ -135,7 +150,10 @@ mod tests {
 
     #[test]
     fn tokens_become_lines() {
-        assert_eq!(line(["i", "wait", "—", "i'm", "still", ",", "old", "moon", "!"]), "I wait — I'm still, old moon!");
+        assert_eq!(
+            line(["i", "wait", "—", "i'm", "still", ",", "old", "moon", "!"]),
+            "I wait — I'm still, old moon!"
+        );
         let same = "the pond, so quiet; a frog —";
         assert_eq!(line(words(same).iter().map(String::as_str)), same);
     }

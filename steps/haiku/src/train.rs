@@ -78,7 +78,12 @@ pub struct Trainer<'a> {
 /// The vocabulary and the settings that data and budget give.
 pub fn vocabulary(data: &Data, config: &Config) -> (Vocab, Config) {
     let records = data.train.iter().chain(&data.verse);
-    let vocab = Vocab::build(records, &data.names, config.model.vocab as usize, config.training.at_least);
+    let vocab = Vocab::build(
+        records,
+        &data.names,
+        config.model.vocab as usize,
+        config.training.at_least,
+    );
     let mut config = config.clone();
     config.model.vocab = vocab.len() as i64;
     (vocab, config)
@@ -124,8 +129,7 @@ impl<'a> Trainer<'a> {
         (seed, device): (u64, Device),
         corpus_digest: &str,
     ) -> Self {
-        let mut model = Model::new(&config.model, seed, device);
-        model.set_bias(&frequencies(train.iter().chain(verse), config.model.vocab));
+        let model = untrained(config, train.iter().chain(verse), seed, device);
         let training = &config.training;
         let optim = match training.optimiser {
             Optimiser::Adam => {
@@ -133,12 +137,18 @@ impl<'a> Trainer<'a> {
                 adam.weight_decay = training.weight_decay;
                 Optim::Adam(adam)
             }
-            Optimiser::NtAsgd => {
-                Optim::Sgd(Sgd::new(&model.tensors(), training.lr, training.weight_decay))
-            }
+            Optimiser::NtAsgd => Optim::Sgd(Sgd::new(
+                &model.tensors(),
+                training.lr,
+                training.weight_decay,
+            )),
         };
         let stage = stage(training, 0);
-        let position = Position { stage, epoch: 0, row: 0 };
+        let position = Position {
+            stage,
+            epoch: 0,
+            row: 0,
+        };
         let settings = serde_json::to_string(config).unwrap_or_default();
         let fingerprint = digest::bytes(format!("{corpus_digest} {seed} {settings}").as_bytes());
         Self {
@@ -170,7 +180,9 @@ impl<'a> Trainer<'a> {
         folder: &Path,
     ) -> Result<Option<u64>, Error> {
         let device = self.model.device();
-        let Some(found) = checkpoints.resume(&self.fingerprint, device)? else { return Ok(None) };
+        let Some(found) = checkpoints.resume(&self.fingerprint, device)? else {
+            return Ok(None);
+        };
         let wrong = |what: &str| Error::content(folder, format!("a checkpoint there {what}"));
         self.progress = serde_json::from_value(found.state).map_err(Error::json(folder))?;
         for (name, mut variable) in self.model.tensors() {
@@ -291,7 +303,9 @@ impl<'a> Trainer<'a> {
 
     /// The mean of the weights of all steps since averaging began.
     fn update_average(&mut self) {
-        let Some(from) = self.progress.averaged_from else { return };
+        let Some(from) = self.progress.averaged_from else {
+            return;
+        };
         let weight = 1.0 / (self.step - from + 1) as f64;
         tch::no_grad(|| {
             for (name, variable) in self.model.tensors() {
@@ -315,8 +329,12 @@ impl<'a> Trainer<'a> {
             let earlier = losses[..losses.len() - nonmono].iter().copied();
             if value > earlier.fold(f64::INFINITY, f64::min) {
                 self.progress.averaged_from = Some(self.step);
-                self.average =
-                    self.model.tensors().into_iter().map(|(k, v)| (k, v.detach().copy())).collect();
+                self.average = self
+                    .model
+                    .tensors()
+                    .into_iter()
+                    .map(|(k, v)| (k, v.detach().copy()))
+                    .collect();
             }
         }
         losses.push(value);
@@ -333,8 +351,12 @@ impl<'a> Trainer<'a> {
         if self.average.is_empty() {
             return Ok(last);
         }
-        let own: Tensors =
-            self.model.tensors().into_iter().map(|(k, v)| (k, v.detach().copy())).collect();
+        let own: Tensors = self
+            .model
+            .tensors()
+            .into_iter()
+            .map(|(k, v)| (k, v.detach().copy()))
+            .collect();
         set(&self.model, &self.average);
         let averaged = loss::of_model(self.valid.iter(), &self.model).per_token();
         metrics.log("valid/loss_averaged", averaged, self.step)?;
@@ -368,8 +390,20 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The logarithm of each token's share, smoothed by one. The output bias begins there, so
-/// that no step is spent on learning which words are frequent.
+/// The network before its first step: random weights, and an output bias that knows how
+/// frequent each token is, so that no step is spent on learning that.
+pub fn untrained<'r>(
+    config: &Config,
+    records: impl Iterator<Item = &'r Encoded>,
+    seed: u64,
+    device: Device,
+) -> Model {
+    let mut model = Model::new(&config.model, seed, device);
+    model.set_bias(&frequencies(records, config.model.vocab));
+    model
+}
+
+/// The logarithm of each token's share, smoothed by one.
 fn frequencies<'r>(records: impl Iterator<Item = &'r Encoded>, vocab: i64) -> Vec<f32> {
     let mut counts = vec![1f32; vocab as usize];
     for &token in records.flat_map(|r| &r.numbers[1..]) {
@@ -389,7 +423,11 @@ fn set(model: &Model, weights: &Tensors) {
 }
 
 fn stage(training: &Training, step: u64) -> Stage {
-    if step < training.pretrain_steps { Stage::Pretrain } else { Stage::Tune }
+    if step < training.pretrain_steps {
+        Stage::Pretrain
+    } else {
+        Stage::Tune
+    }
 }
 
 /// The learning rate of a step. Adam's rises for a moment and falls in a cosine to a

@@ -18,8 +18,11 @@ pub const NEWLINE: i64 = 1;
 /// The end of a record.
 pub const END: i64 = 2;
 /// The beginnings of records, by kind.
-const KINDS: [(Kind, i64, &str); 3] =
-    [(Kind::Poem, 3, "<poem>"), (Kind::Part, 4, "<part>"), (Kind::Verse, 5, "<verse>")];
+const KINDS: [(Kind, i64, &str); 3] = [
+    (Kind::Poem, 3, "<poem>"),
+    (Kind::Part, 4, "<part>"),
+    (Kind::Verse, 5, "<verse>"),
+];
 /// The first number of a mark.
 const MARKS: i64 = 6;
 const STRUCTURE: [&str; 3] = [UNKNOWN_WORD, "<nl>", "<end>"];
@@ -75,18 +78,34 @@ impl Vocab {
         }
         let mut words: Vec<(&str, u64)> = counts.into_iter().collect();
         words.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-        let words = words.into_iter().filter(|(_, n)| *n >= at_least).map(|(w, _)| w);
+        let words = words
+            .into_iter()
+            .filter(|(_, n)| *n >= at_least)
+            .map(|(w, _)| w);
         let marks = KINDS.iter().map(|k| k.2).chain(text::MARKS.iter().copied());
-        let tokens: Vec<String> =
-            STRUCTURE.into_iter().chain(marks).chain(words).take(most).map(str::to_owned).collect();
+        let tokens: Vec<String> = STRUCTURE
+            .into_iter()
+            .chain(marks)
+            .chain(words)
+            .take(most)
+            .map(str::to_owned)
+            .collect();
         let unsaid = |t: &String| !said.contains(t.as_str()) || names.binary_search(t).is_ok();
         let unsaid = tokens.iter().map(unsaid).collect();
         Self::of(tokens, unsaid)
     }
 
     fn of(tokens: Vec<String>, unsaid: Vec<bool>) -> Self {
-        let numbers = tokens.iter().enumerate().map(|(i, t)| (t.clone(), i as i64)).collect();
-        Self { tokens, numbers, unsaid }
+        let numbers = tokens
+            .iter()
+            .enumerate()
+            .map(|(i, t)| (t.clone(), i as i64))
+            .collect();
+        Self {
+            tokens,
+            numbers,
+            unsaid,
+        }
     }
 
     /// How many tokens there are.
@@ -97,7 +116,9 @@ impl Vocab {
 
     /// The token of a number.
     pub fn token(&self, number: i64) -> &str {
-        self.tokens.get(number as usize).map_or(UNKNOWN_WORD, String::as_str)
+        self.tokens
+            .get(number as usize)
+            .map_or(UNKNOWN_WORD, String::as_str)
     }
 
     /// The number of a token, where it has one.
@@ -145,7 +166,12 @@ impl Vocab {
             characters += printed.chars().count() as u64 + 1;
         }
         numbers.push(END);
-        Encoded { kind: record.kind, numbers, spelling, characters }
+        Encoded {
+            kind: record.kind,
+            numbers,
+            spelling,
+            characters,
+        }
     }
 
     /// Writes the vocabulary: a token a line, those that are not said followed by a tab
@@ -162,13 +188,21 @@ impl Vocab {
     /// Reads what [`Vocab::write`] wrote.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = files::read_text(path)?;
-        let rows = text.lines().map(|l| l.split_once('\t').map_or((l, false), |(t, _)| (t, true)));
+        let rows = text
+            .lines()
+            .map(|l| l.split_once('\t').map_or((l, false), |(t, _)| (t, true)));
         let (tokens, unsaid): (Vec<String>, Vec<bool>) =
             rows.map(|(t, n)| (t.to_owned(), n)).unzip();
         let marks = MARKS as usize + text::MARKS.len();
-        let heads = STRUCTURE.iter().chain(KINDS.iter().map(|k| &k.2)).chain(text::MARKS);
+        let heads = STRUCTURE
+            .iter()
+            .chain(KINDS.iter().map(|k| &k.2))
+            .chain(text::MARKS);
         if tokens.len() <= marks || heads.zip(&tokens).any(|(a, b)| a != b) {
-            return Err(Error::content(path, "is not the vocabulary of a haiku model"));
+            return Err(Error::content(
+                path,
+                "is not the vocabulary of a haiku model",
+            ));
         }
         Ok(Self::of(tokens, unsaid))
     }
@@ -179,9 +213,12 @@ mod tests {
     use super::*;
 
     fn records() -> Vec<Record> {
-        ["poem\tthe moon , / the moon / rests", "verse\tthe john sleeps / here"]
-            .map(|l| Record::parse(l).unwrap())
-            .to_vec()
+        [
+            "poem\tthe moon , / the moon / rests",
+            "verse\tthe john sleeps / here",
+        ]
+        .map(|l| Record::parse(l).unwrap())
+        .to_vec()
     }
 
     #[test]
@@ -198,7 +235,10 @@ mod tests {
         let back = Vocab::read(&path).unwrap();
         assert_eq!((&back.tokens, &back.unsaid), (&all.tokens, &all.unsaid));
         let said = |word| back.is_said(back.number(word).unwrap());
-        assert!(said("moon") && !said("john") && !said("sleeps"), "verse alone says sleeps");
+        assert!(
+            said("moon") && !said("john") && !said("sleeps"),
+            "verse alone says sleeps"
+        );
         files::write_atomic(&path, b"a\nb\n").unwrap();
         assert!(Vocab::read(&path).is_err());
     }
@@ -210,6 +250,9 @@ mod tests {
         let comma = vocab.number(",").unwrap();
         assert_eq!(encoded.numbers, [3, 13, 14, comma, 1, 13, 14, 1, 0, 2]);
         assert!((encoded.spelling - 6.0 * 28f64.ln()).abs() < 1e-9);
-        assert_eq!(encoded.characters, "the moon,\nthe moon\nrests\n".len() as u64);
+        assert_eq!(
+            encoded.characters,
+            "the moon,\nthe moon\nrests\n".len() as u64
+        );
     }
 }

@@ -13,7 +13,7 @@ use crate::artifact::Artifact;
 use crate::lexicon::Lexicon;
 use crate::prepare::FORM;
 use crate::rules::Table;
-use crate::runs::Runs;
+use crate::runs::{Runs, Which};
 use crate::sampler::{self, Drawn, Settings, Tilt};
 use crate::text;
 use crate::vocab::Vocab;
@@ -69,7 +69,8 @@ pub enum WriteError {
 #[derive(Debug)]
 pub struct Writer {
     artifact: Artifact,
-    runs: Runs,
+    copies: Runs,
+    pairs: Runs,
     table: Table,
     digest: String,
     settings: Settings,
@@ -78,7 +79,7 @@ pub struct Writer {
 /// How strongly words are pulled, in nats.
 mod pull {
     /// Words of nature, always: a painting follows.
-    pub(super) const NATURE: f32 = 0.5;
+    pub(super) const NATURE: f32 = 0.3;
     /// Words that carry the mood.
     pub(super) const CARRY: f32 = 1.8;
     /// Words that are near to one that carries it.
@@ -97,9 +98,17 @@ impl Writer {
         auria_steps_common::device::deterministic();
         let artifact = Artifact::read(weights, Device::Cpu)?;
         let table = Table::new(&artifact.vocab);
-        let runs = Runs::read(weights)?;
+        let copies = Runs::read(Which::Copies, weights)?;
+        let pairs = Runs::read(Which::Pairs, weights)?;
         let digest = Artifact::digest(weights)?;
-        Ok(Self { artifact, runs, table, digest, settings: Settings::default() })
+        Ok(Self {
+            artifact,
+            copies,
+            pairs,
+            table,
+            digest,
+            settings: Settings::default(),
+        })
     }
 
     /// Writes a poem.
@@ -111,8 +120,13 @@ impl Writer {
         // A round in which every draft copies or breaks off is followed by another.
         for round in 0..4u64 {
             let seed_of_round = seed.wrapping_add(round << 48);
-            let drafts =
-                sampler::draw(&self.artifact.model, &self.table, &tilt, &self.settings, seed_of_round);
+            let drafts = sampler::draw(
+                &self.artifact.model,
+                &self.table,
+                &tilt,
+                &self.settings,
+                seed_of_round,
+            );
             drawn += self.settings.drafts;
             let best = drafts
                 .iter()
@@ -123,14 +137,27 @@ impl Writer {
                 return Ok(self.poem(best, seed, mood, topic, &about));
             }
         }
-        Err(WriteError::NoDraft { drafts: drawn, seed })
+        Err(WriteError::NoDraft {
+            drafts: drawn,
+            seed,
+        })
     }
 
-    fn poem(&self, drawn: &Drawn, seed: u64, mood: Mood, topic: Option<&str>, about: &[i64]) -> Poem {
+    fn poem(
+        &self,
+        drawn: &Drawn,
+        seed: u64,
+        mood: Mood,
+        topic: Option<&str>,
+        about: &[i64],
+    ) -> Poem {
         let lines = drawn.draft.lines.iter();
         let count = |l: &Vec<i64>| l.iter().map(|&t| self.table.syllables(t)).sum();
         Poem {
-            lines: lines.clone().map(|l| text::line(l.iter().map(|&t| self.token(t)))).collect(),
+            lines: lines
+                .clone()
+                .map(|l| text::line(l.iter().map(|&t| self.token(t))))
+                .collect(),
             syllables: lines.map(count).collect(),
             mood,
             topic: topic.map(str::to_owned),
@@ -152,27 +179,40 @@ impl Writer {
         });
         let words = drawn.draft.tokens().filter(|&t| Vocab::is_word(t));
         let words: Vec<&str> = words.map(|t| self.token(t)).collect();
-        whole && !self.runs.copied(&words)
+        whole && self.copies.count(&words).0 == 0
     }
 
     /// How good a draft is: likely as a whole, with words that are not everybody's, about
     /// nature, in the mood, on the topic.
     fn score(&self, drawn: &Drawn, mood: Mood, about: &[i64]) -> f64 {
         let lexicon = Lexicon::get();
-        let words: Vec<i64> = drawn.draft.tokens().filter(|&t| Vocab::is_word(t)).collect();
+        let words: Vec<i64> = drawn
+            .draft
+            .tokens()
+            .filter(|&t| Vocab::is_word(t))
+            .collect();
         let tokens: HashSet<&str> = words.iter().map(|&t| self.token(t)).collect();
         let hits = |list: &[&str]| list.iter().filter(|w| tokens.contains(*w)).count() as f64;
-        let nature = tokens.iter().filter(|w| lexicon.nature.contains(*w)).count() as f64;
+        let nature = tokens
+            .iter()
+            .filter(|w| lexicon.nature.contains(*w))
+            .count() as f64;
         // Numbers are given by frequency, so the logarithm of a word's rank is about its
         // surprise without context (Zipf).
         let rank = |t: i64| ((t - 10).max(1) as f64).ln();
         let rare = words.iter().map(|&t| rank(t)).sum::<f64>() / words.len().max(1) as f64;
         let mood = lexicon.mood(mood);
+        // Neighbours that no text ever put side by side are mostly slips of grammar.
+        let in_order: Vec<&str> = words.iter().map(|&t| self.token(t)).collect();
+        let strange = self.pairs.count(&in_order).1 as f64;
         let on_topic = words.iter().any(|t| about.contains(t));
         let marks = drawn.draft.tokens().filter(|&t| Vocab::is_mark(t)).count() as f64;
-        drawn.log_probability + 0.12 * rare + 0.12 * nature.min(3.0)
+        drawn.log_probability
+            + 0.2 * rare
+            + 0.12 * nature.min(3.0)
             + 0.25 * hits(&mood.carry).min(2.0)
             - 0.4 * hits(&mood.break_it)
+            - 0.35 * strange
             - 0.1 * (marks - 2.0).max(0.0)
             + if on_topic { 1.5 } else { 0.0 }
     }
@@ -186,11 +226,22 @@ impl Writer {
             if small.contains(word) {
                 continue;
             }
-            let stem = word.strip_suffix("es").or(word.strip_suffix('s')).unwrap_or(word);
-            let forms = [word.to_owned(), format!("{word}s"), format!("{word}es"), stem.to_owned(), format!("{stem}e")];
+            let stem = word
+                .strip_suffix("es")
+                .or(word.strip_suffix('s'))
+                .unwrap_or(word);
+            let forms = [
+                word.to_owned(),
+                format!("{word}s"),
+                format!("{word}es"),
+                stem.to_owned(),
+                format!("{stem}e"),
+            ];
             for form in forms {
                 match self.artifact.vocab.number(&form) {
-                    Some(number) if self.table.syllables(number) > 0 && !found.contains(&number) => {
+                    Some(number)
+                        if self.table.syllables(number) > 0 && !found.contains(&number) =>
+                    {
                         found.push(number);
                     }
                     _ => {}
@@ -222,7 +273,10 @@ impl Writer {
         for number in words.break_it.iter().filter_map(number) {
             tokens[number as usize] += pull::BREAK;
         }
-        Tilt { tokens, topic: about.iter().map(|&t| (t, pull::TOPIC)).collect() }
+        Tilt {
+            tokens,
+            topic: about.iter().map(|&t| (t, pull::TOPIC)).collect(),
+        }
     }
 
     /// The words whose embeddings point most nearly where those of `to` do.
@@ -232,12 +286,19 @@ impl Writer {
         }
         tch::no_grad(|| {
             let embedding = self.artifact.model.embedding();
-            let length = embedding.square().sum_dim_intlist(1, true, Kind::Float).sqrt();
+            let length = embedding
+                .square()
+                .sum_dim_intlist(1, true, Kind::Float)
+                .sqrt();
             let unit = embedding / (length + 1e-6);
-            let mean = unit.index_select(0, &Tensor::from_slice(to)).mean_dim(0, false, Kind::Float);
+            let mean =
+                unit.index_select(0, &Tensor::from_slice(to))
+                    .mean_dim(0, false, Kind::Float);
             let (_, order) = unit.matmul(&mean).sort(-1, true);
             let order = Vec::<i64>::try_from(order).unwrap_or_default();
-            let words = order.into_iter().filter(|t| self.table.is_content(*t) && !to.contains(t));
+            let words = order
+                .into_iter()
+                .filter(|t| self.table.is_content(*t) && !to.contains(t));
             words.take(count).collect()
         })
     }

@@ -1,0 +1,255 @@
+//! The program as a user and a pipeline call it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const OWN: &str = env!("CARGO_MANIFEST_DIR");
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_auria-haiku"))
+        .args(args)
+        .current_dir(folder)
+        .env("OMP_NUM_THREADS", "1")
+        .env_remove("AURIA_CHECKPOINTS")
+        .env_remove("AURIA_METRICS")
+        .output()
+        .unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn done(output: &Output) {
+    assert_eq!(code(output), 0, "{}", text(&output.stderr));
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn help_teaches_and_wrong_use_is_exit_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let help = run(dir.path(), &["--help"]);
+    done(&help);
+    for word in [
+        "prepare",
+        "train",
+        "evaluate",
+        "gate",
+        "write",
+        "Examples:",
+        "Exit codes",
+    ] {
+        assert!(text(&help.stdout).contains(word), "{word}");
+    }
+    for command in ["prepare", "train", "evaluate", "gate", "write"] {
+        let help = run(dir.path(), &[command, "--help"]);
+        done(&help);
+        assert!(text(&help.stdout).contains("--out"), "{command}");
+    }
+    assert_eq!(code(&run(dir.path(), &["write"])), 2);
+    let weights = format!("{OWN}/weights");
+    let mood = run(
+        dir.path(),
+        &[
+            "write",
+            "--weights",
+            &weights,
+            "--mood",
+            "hungry",
+            "--out",
+            "p",
+        ],
+    );
+    assert_eq!(code(&mood), 2);
+    assert!(
+        text(&mood.stderr).contains("sadness"),
+        "{}",
+        text(&mood.stderr)
+    );
+    let none = run(dir.path(), &["write", "--weights", "nowhere", "--out", "p"]);
+    assert_eq!(code(&none), 1);
+    assert!(
+        text(&none.stderr).contains("nowhere"),
+        "{}",
+        text(&none.stderr)
+    );
+    assert!(!dir.path().join("p").exists());
+}
+
+#[test]
+fn a_poem_is_printed_and_written_and_the_same_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let weights = format!("{OWN}/weights");
+    let write = |out: &str, output: &str| {
+        let args = [
+            "write",
+            "--weights",
+            &weights,
+            "--seed",
+            "7",
+            "--mood",
+            "joy",
+            "--topic",
+            "moon",
+        ];
+        let all: Vec<&str> = args
+            .into_iter()
+            .chain(["--out", out, "--output", output])
+            .collect();
+        let output = run(dir.path(), &all);
+        done(&output);
+        text(&output.stdout)
+    };
+    let printed = write("one", "text");
+    let poem = std::fs::read_to_string(dir.path().join("one/poem.txt")).unwrap();
+    assert_eq!(printed, poem);
+    assert_eq!(poem.lines().count(), 3);
+    let json = json(&dir.path().join("one/poem.json"));
+    assert_eq!(json["mood"], "happiness");
+    assert_eq!(json["topic"], "moon");
+    assert_eq!(json["seed"], 7);
+    assert_eq!(json["syllables"], serde_json::json!([5, 7, 5]));
+    let as_json: Value = serde_json::from_str(&write("two", "json")).unwrap();
+    assert_eq!(as_json, json);
+    for name in ["poem.txt", "poem.json"] {
+        let bytes = |folder: &str| std::fs::read(dir.path().join(folder).join(name)).unwrap();
+        assert_eq!(bytes("one"), bytes("two"));
+    }
+}
+
+/// What `retrain` does with its smoke budget, from the project's own poems.
+#[test]
+fn prepare_train_evaluate_gate_and_write_with_a_smoke_budget() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let corpus = format!("{OWN}/corpus");
+    done(&run(
+        dir.path(),
+        &["prepare", "--corpus", &corpus, "--out", "data"],
+    ));
+    let train = [
+        "train", "--data", "data", "--budget", "smoke", "--seed", "1", "--out", "new",
+    ];
+    done(&run(dir.path(), &train));
+    let metrics = std::fs::read_to_string(at("metrics.jsonl")).unwrap();
+    assert!(metrics.lines().any(|l| l.contains("valid/loss")));
+    let evaluate = [
+        "evaluate",
+        "--weights",
+        "new",
+        "--data",
+        "data",
+        "--poems",
+        "5",
+        "--out",
+        "m/measures.json",
+    ];
+    done(&run(dir.path(), &evaluate));
+    let measures = json(&at("m/measures.json"));
+    assert_eq!(measures["written"]["in_form"], 1.0);
+
+    // Without current weights: the gate passes, and says by how much was learned.
+    let gate = [
+        "gate",
+        "--candidate",
+        "new",
+        "--data",
+        "data",
+        "--poems",
+        "5",
+    ];
+    let with = |more: &[&str]| {
+        let all: Vec<&str> = gate.iter().chain(more).copied().collect();
+        run(dir.path(), &all)
+    };
+    done(&with(&["--out", "chosen"]));
+    let record = json(&at("chosen/gate.json"));
+    assert_eq!(record["choice"], "candidate", "{record}");
+    let question = &record["question"];
+    let untrained = question["learning"]["untrained"].as_f64().unwrap();
+    let trained = question["candidate"].as_f64().unwrap();
+    assert!(
+        untrained - trained >= auria_haiku::gating::MARGIN,
+        "{record}"
+    );
+    assert_eq!(measures["model"]["loss"], question["candidate"]);
+    assert!(
+        std::fs::read_to_string(at("chosen/card.md"))
+            .unwrap()
+            .contains("held-out loss")
+    );
+    done(&run(
+        dir.path(),
+        &["write", "--weights", "chosen", "--out", "poem"],
+    ));
+
+    // The weights that ship were measured on another corpus: they stay, byte for byte.
+    let weights = format!("{OWN}/weights");
+    let kept = with(&["--current", &weights, "--out", "kept"]);
+    done(&kept);
+    assert!(
+        text(&kept.stdout).contains("another corpus"),
+        "{}",
+        text(&kept.stdout)
+    );
+    let bytes = |folder: &Path| std::fs::read(folder.join("model.safetensors")).unwrap();
+    assert_eq!(bytes(&at("kept")), bytes(Path::new(&weights)));
+
+    // Weights of one step have not learned enough: the gate fails and passes none on.
+    let short = [
+        "train", "--data", "data", "--budget", "smoke", "--steps", "0", "--out", "raw",
+    ];
+    done(&run(dir.path(), &short));
+    let failed = run(
+        dir.path(),
+        &[
+            "gate",
+            "--candidate",
+            "raw",
+            "--data",
+            "data",
+            "--current",
+            "chosen",
+            "--poems",
+            "0",
+            "--out",
+            "none",
+        ],
+    );
+    assert_eq!(code(&failed), 1);
+    assert!(!at("none/model.safetensors").exists());
+    assert_eq!(json(&at("none/gate.json"))["choice"], "neither");
+
+    // Against the same corpus the better weights stay.
+    let same = run(
+        dir.path(),
+        &[
+            "gate",
+            "--candidate",
+            "chosen",
+            "--data",
+            "data",
+            "--current",
+            "chosen",
+            "--poems",
+            "0",
+            "--out",
+            "tie",
+        ],
+    );
+    done(&same);
+    assert_eq!(
+        json(&at("tie/gate.json"))["choice"],
+        "candidate",
+        "a tie is the candidate's"
+    );
+}
