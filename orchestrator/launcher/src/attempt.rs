@@ -2,14 +2,15 @@
 //! The order of these is the protocol's; what each does is its own module's.
 
 use crate::checkpoints::Keeper;
-use crate::command::{self, EndedBy, Finished, Prepared, StartError};
+use crate::command::{self, Finished, Prepared, StartError};
 use crate::depot::Depot;
+use crate::failure::{Failure, chain, verdict};
 use crate::metrics::Metrics;
 use crate::options::{LaunchOptions, millis, monotonic};
 use crate::output;
 use crate::runtime::{AttemptFolder, TREE};
 use crate::serve::Hub;
-use crate::stop::{Stop, Stopped};
+use crate::stop::Stopped;
 use crate::template::Values;
 use crate::tree::{self, Tree};
 use crate::work::Work;
@@ -20,7 +21,7 @@ use auria_core::plan::{DataType, Environment, InputMode};
 use auria_core::run::{AttemptNews, Phase};
 use auria_core::ticket::{Ticket, TicketInput};
 use auria_core::{Nonce, Timestamp};
-use auria_store::{Claimed, Commit, ErrorKind, StoreError, now};
+use auria_store::{Claimed, Commit, StoreError, now};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
@@ -31,73 +32,6 @@ use std::time::{Duration, Instant};
 const OUTCOME_VERSION: u32 = 1;
 /// How long a failed attempt may take to publish what it has.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Why an attempt did not end well.
-#[derive(Debug)]
-struct Failure {
-    cause: Cause,
-    exit_code: Option<i32>,
-    message: String,
-}
-
-impl Failure {
-    fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self {
-            cause,
-            exit_code: None,
-            message: message.into(),
-        }
-    }
-
-    /// A store or a disk failed while `doing`.
-    fn of_store(doing: &str, error: &StoreError) -> Self {
-        let cause = match error.kind() {
-            ErrorKind::Full => Cause::Evicted,
-            ErrorKind::Unreachable | ErrorKind::Denied | ErrorKind::Refused => Cause::NodeLost,
-            _ => Cause::Exit,
-        };
-        Self::new(cause, format!("{doing}: {}", chain(error)))
-    }
-
-    fn of_disk(doing: &str, error: &std::io::Error) -> Self {
-        let full = matches!(
-            error.kind(),
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-        );
-        Self::new(
-            if full {
-                Cause::Evicted
-            } else {
-                Cause::NodeLost
-            },
-            format!("{doing}: {error}"),
-        )
-    }
-
-    fn of_stop(stop: Stop, what: &str) -> Self {
-        let why = if stop.cause == Cause::Canceled {
-            "stopped"
-        } else {
-            "ended by SIGTERM to its launcher"
-        };
-        Self::new(stop.cause, format!("{why} {what}"))
-    }
-}
-
-/// An error with what caused it, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = error.source();
-    }
-    text
-}
 
 /// What an attempt works with once it holds the claim.
 struct Attempt<'a> {
@@ -236,7 +170,7 @@ impl Attempt<'_> {
 
         self.phase(Phase::Publishing);
         let began = Instant::now();
-        let outputs = match self.verdict(&finished) {
+        let outputs = match verdict(&finished, self.ticket.timeout_ms) {
             Ok(()) => self.publish(&finished).await,
             Err(mut failure) => {
                 if !self.stopped.now().is_some_and(|stop| stop.at_once) {
@@ -336,6 +270,16 @@ impl Attempt<'_> {
             "CUDA_VISIBLE_DEVICES".into(),
             self.options.gpus.join(",").into(),
         );
+        // As many threads as cores were asked for: numeric libraries would take all.
+        let cores = self
+            .ticket
+            .resources
+            .cpu_millis
+            .unwrap_or(1000)
+            .div_ceil(1000);
+        environment
+            .entry("OMP_NUM_THREADS".into())
+            .or_insert_with(|| cores.to_string().into());
         for (name, value) in &self.ticket.variables {
             environment.insert(name.into(), filled(value)?.into());
         }
@@ -411,46 +355,6 @@ impl Attempt<'_> {
             });
         }
         finished
-    }
-
-    /// Whether the command ended well.
-    fn verdict(&self, finished: &Finished) -> Result<(), Failure> {
-        let how = match finished.signal {
-            Some(number) => {
-                let name = nix::sys::signal::Signal::try_from(number)
-                    .map_or("", nix::sys::signal::Signal::as_str);
-                format!("the command was ended by signal {number} ({name})")
-            }
-            None => format!("the command exited with {}", finished.code),
-        };
-        let (cause, message) = match finished.ended_by {
-            Some(EndedBy::Timeout) => {
-                let limit = self.ticket.timeout_ms.unwrap_or_default() as f64 / 1000.0;
-                (
-                    Cause::Timeout,
-                    format!("the command took longer than its limit of {limit} s"),
-                )
-            }
-            // What ends in answer to SIGTERM has not done all of its work, whatever
-            // its exit status says.
-            Some(EndedBy::Stop(Cause::Canceled)) => {
-                (Cause::Canceled, format!("stopped on request; {how}"))
-            }
-            Some(EndedBy::Stop(cause)) => (cause, format!("its launcher got SIGTERM; {how}")),
-            None if finished.out_of_memory => {
-                (Cause::OutOfMemory, format!("memory ran out; {how}"))
-            }
-            None if finished.code == 0 => return Ok(()),
-            None if finished.code == 127 => {
-                (Cause::Exit, format!("{how}: a program was not found"))
-            }
-            None => (Cause::Exit, how),
-        };
-        Err(Failure {
-            cause,
-            exit_code: Some(finished.code),
-            message,
-        })
     }
 
     async fn publish(&self, finished: &Finished) -> Result<BTreeMap<String, Artifact>, Failure> {

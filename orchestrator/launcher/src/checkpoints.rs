@@ -3,8 +3,8 @@
 //! not there yet. Where the command is quicker than the store, only the newest is
 //! published. A checkpoint that cannot be kept is a warning: the step goes on.
 
-use crate::attempt::chain;
 use crate::depot::Depot;
+use crate::failure::chain;
 use crate::inotify::Watcher;
 use auria_core::Nonce;
 use auria_core::outcome::Checkpoint;

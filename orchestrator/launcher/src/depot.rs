@@ -1,7 +1,8 @@
 //! All that a launcher asks of the store, for one attempt: a store that does not
 //! answer or is full is asked again until patience ends. Decides nothing.
 
-use crate::attempt::{chain, text};
+use crate::attempt::text;
+use crate::failure::chain;
 use auria_core::outcome::{Artifact, Checkpoint, Claim, EndRecord, Outcome};
 use auria_core::plan::{DataType, InputMode};
 use auria_core::{AttemptId, Digest, Nonce};

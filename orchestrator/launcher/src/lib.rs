@@ -10,6 +10,7 @@ mod attempt;
 mod checkpoints;
 mod command;
 mod depot;
+mod failure;
 pub mod inotify;
 mod metrics;
 pub mod ofd;

@@ -1,6 +1,7 @@
 //! The launcher as a program, against a real store in a folder. How it behaves
 //! under an executor, when it is stopped or killed, is in the executors'
 //! conformance suite.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use auria_core::AttemptId;
 use auria_core::outcome::{Cause, Status};

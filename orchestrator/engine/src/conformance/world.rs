@@ -27,17 +27,21 @@ const MARK: &str = "AURIA_CONFORMANCE";
 /// How many processes carry `mark`.
 #[must_use]
 pub fn processes_with(mark: &str) -> usize {
+    pids_with(mark).len()
+}
+
+fn pids_with(mark: &str) -> Vec<i32> {
     let mark = format!("{MARK}={mark}");
     let entries = std::fs::read_dir("/proc").expect("there is /proc");
-    let environments =
-        entries.filter_map(|entry| std::fs::read(entry.ok()?.path().join("environ")).ok());
-    environments
-        .filter(|bytes| {
-            bytes
-                .split(|byte| *byte == 0)
-                .any(|variable| variable == mark.as_bytes())
-        })
-        .count()
+    let marked = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.ok()?.path();
+        let environment = std::fs::read(path.join("environ")).ok()?;
+        let found = environment
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == mark.as_bytes());
+        path.file_name()?.to_str()?.parse().ok().filter(|_| found)
+    };
+    entries.filter_map(marked).collect()
 }
 
 /// A bench with one executor, watched.
@@ -53,8 +57,22 @@ pub struct World<B> {
     pub told: BTreeMap<AttemptId, Vec<String>>,
     /// All other news, by attempt.
     pub news: BTreeMap<AttemptId, Vec<AttemptNews>>,
-    mark: String,
+    mark: Mark,
     outside: PathBuf,
+}
+
+/// Ends the case's processes, also where it has failed.
+struct Mark(String);
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        for pid in pids_with(&self.0) {
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+    }
 }
 
 impl<B: Bench> World<B> {
@@ -77,7 +95,7 @@ impl<B: Bench> World<B> {
             events,
             told: BTreeMap::new(),
             news: BTreeMap::new(),
-            mark,
+            mark: Mark(mark),
             outside,
         }
     }
@@ -110,7 +128,7 @@ impl<B: Bench> World<B> {
     /// # Panics
     /// Where `step` is no step's name.
     pub fn ticket_of(&self, step: &str, command: Vec<TemplatePart>) -> Ticket {
-        let mark = Template(vec![TemplatePart::Text(self.mark.clone())]);
+        let mark = Template(vec![TemplatePart::Text(self.mark.0.clone())]);
         Ticket {
             version: TICKET_VERSION,
             attempt: AttemptId {
@@ -282,7 +300,7 @@ impl<B: Bench> World<B> {
 
     /// How many of the case's processes run.
     pub fn processes(&self) -> usize {
-        processes_with(&self.mark)
+        processes_with(&self.mark.0)
     }
 
     /// Ends a case: nothing of it runs any more.
