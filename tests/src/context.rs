@@ -27,9 +27,15 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// The project's own folder.
+/// The project's own folder, or a copy of it that `AURIA_TEST_PROJECT` names.
+///
+/// # Panics
+/// Never: the folder of this package is inside it.
 #[must_use]
 pub fn project() -> PathBuf {
+    if let Some(copy) = std::env::var_os("AURIA_TEST_PROJECT") {
+        return copy.into();
+    }
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is in the project").to_owned()
 }
 

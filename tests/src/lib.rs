@@ -4,6 +4,5 @@
 
 mod context;
 pub mod trace;
-pub mod weed;
 
-pub use context::{Context, Done, program};
+pub use context::{Context, Done, program, programs, project};

@@ -75,5 +75,6 @@ pub fn host() -> String {
 
 /// The user's name, or number.
 pub fn user() -> String {
-    variable("USER").or_else(|| variable("LOGNAME")).unwrap_or_else(|| nix::unistd::getuid().to_string())
+    let known = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    known.map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name)
 }

@@ -95,12 +95,21 @@ impl OutputReport {
     /// How `artifact` in `store` is shown.
     pub fn new(store: &Store, artifact: &Artifact) -> Self {
         Self {
-            uri: store.uri(&artifact.prefix),
+            uri: uri(store, artifact),
             data_type: artifact.data_type,
             files: artifact.files,
             bytes: artifact.bytes,
             digest: artifact.digest,
         }
+    }
+}
+
+/// Where an artifact is: of a `uri_file`, which a launcher always stores under the
+/// output's own name, the file.
+pub fn uri(store: &Store, artifact: &Artifact) -> String {
+    match (artifact.data_type, artifact.prefix.rsplit_once('/')) {
+        (DataType::UriFile, Some((_, name))) => store.uri(&format!("{}/{name}", artifact.prefix)),
+        _ => store.uri(&artifact.prefix),
     }
 }
 

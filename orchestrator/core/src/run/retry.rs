@@ -159,7 +159,7 @@ impl RunState {
             what
         } else {
             format!(
-                "{what} (after {budget} further attempts for {})",
+                "{what}; its budget of {budget} for that ({}) is spent",
                 cause_text(cause)
             )
         }
