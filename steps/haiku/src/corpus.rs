@@ -94,7 +94,7 @@ fn poem_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
         let name = name.unwrap_or_default();
         if path.is_dir() && !name.starts_with('.') {
             found.extend(poem_files(&path)?);
-        } else if matches!(shape(&name), Some(_)) && !name.starts_with('.') {
+        } else if shape(&name).is_some() && !name.starts_with('.') {
             found.push(path);
         }
     }
@@ -244,13 +244,8 @@ fn of_csv(path: &Path, text: &str) -> Result<Vec<Raw>, Error> {
             _ if record.len() < 3 => lines_of_field(field(0)),
             _ => [0, 1, 2].map(|i| field(i).to_owned()).to_vec(),
         };
-        let source = title.map(|t| {
-            format!(
-                "{}/{}",
-                author.map(|a| field(a)).unwrap_or_default(),
-                field(t)
-            )
-        });
+        let source =
+            title.map(|t| format!("{}/{}", author.map(field).unwrap_or_default(), field(t)));
         poems.push(Raw {
             lines,
             source: source.filter(|s| s.len() > 1),

@@ -231,16 +231,18 @@ impl Model {
         let c = &self.config;
         let flat = output.logits.view([-1, c.vocab]);
         let cross = flat.cross_entropy_for_logits(&targets.reshape([-1]));
-        // Not `+=`: that would write into the storage of `cross` as well.
-        let mut all = cross.shallow_clone();
-        if c.alpha > 0.0 {
-            all = all + output.dropped.square().mean(Kind::Float) * c.alpha;
-        }
+        let size = output.dropped.square().mean(Kind::Float) * c.alpha;
         let steps = output.raw.size()[0];
-        if c.beta > 0.0 && steps > 1 {
-            let change = output.raw.narrow(0, 1, steps - 1) - output.raw.narrow(0, 0, steps - 1);
-            all = all + change.square().mean(Kind::Float) * c.beta;
-        }
+        let change = if steps > 1 {
+            let next = output.raw.narrow(0, 1, steps - 1);
+            (next - output.raw.narrow(0, 0, steps - 1))
+                .square()
+                .mean(Kind::Float)
+                * c.beta
+        } else {
+            size.zeros_like()
+        };
+        let all = &cross + size + change;
         (cross, all)
     }
 }

@@ -155,6 +155,9 @@ pub struct Draft {
     said: u8,
     paused: bool,
     done: bool,
+    /// Bit `n` is set when a token whose number ends in `n` (modulo 64) was said: a quick
+    /// no to most questions whether a word was.
+    maybe_said: u64,
 }
 
 impl Draft {
@@ -240,7 +243,8 @@ impl Draft {
         ) {
             return false;
         }
-        !table.is_content(number) || !self.tokens().any(|t| t == number)
+        let maybe_said = self.maybe_said >> (number & 63) & 1 == 1;
+        !(maybe_said && table.is_content(number) && self.tokens().any(|t| t == number))
     }
 
     /// Adds a token that [`Draft::next`] allowed.
@@ -254,6 +258,7 @@ impl Draft {
             }
             _ => {
                 self.lines[self.line].push(number);
+                self.maybe_said |= 1 << (number & 63);
                 self.said += table.syllables(number);
                 self.paused |= Vocab::is_mark(number);
             }

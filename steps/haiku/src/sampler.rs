@@ -50,8 +50,7 @@ struct Particle {
     tokens: u32,
 }
 
-/// Draws drafts. `tilt` is added to the log-odds of each token, and is how mood and topic
-/// are heard; `said` tells, for a draft, what of the tilt has been spent.
+/// Draws drafts. `tilt` is added to the log-odds of the tokens: so mood and topic are heard.
 pub fn draw(
     model: &Model,
     table: &Table,
@@ -65,7 +64,7 @@ pub fn draw(
 /// What pulls the choice of words.
 #[derive(Debug, Clone, Default)]
 pub struct Tilt {
-    /// Added to the log-odds of each token while it was not said.
+    /// Added to the log-odds of each token, `[V]`.
     pub tokens: Vec<f32>,
     /// Tokens of the topic: added until one of them is said.
     pub topic: Vec<(i64, f32)>,
@@ -90,6 +89,8 @@ fn draw_inner(
             tokens: 0,
         })
         .collect();
+    let size = model.config().vocab as usize;
+    let pull = Tensor::from_slice(&tilt.tokens).to_device(model.device());
     let mut state = model.zero_state(n as i64);
     let mut input = vec![Vocab::begin(Of::Poem); n];
     for _ in 0..LONGEST {
@@ -98,15 +99,14 @@ fn draw_inner(
             .to_device(model.device());
         let output = model.forward(&tokens, &state, false);
         state = output.state;
-        let logs = output
-            .logits
-            .get(0)
-            .log_softmax(-1, Kind::Float)
-            .to_device(tch::Device::Cpu);
-        for (i, particle) in particles.iter_mut().enumerate() {
+        let logits = output.logits.get(0);
+        let own = values(&logits.log_softmax(-1, Kind::Float));
+        let tilted = (logits + &pull) / settings.temperature;
+        let tilted = values(&tilted.softmax(-1, Kind::Float));
+        let rows = own.chunks_exact(size).zip(tilted.chunks_exact(size));
+        for ((particle, input), rows) in particles.iter_mut().zip(&mut input).zip(rows) {
             if !particle.draft.is_done() {
-                let row = Vec::<f32>::try_from(logs.get(i as i64)).unwrap_or_default();
-                input[i] = step(particle, &row, table, tilt, settings, &mut rng);
+                *input = step(particle, rows, table, tilt, settings, &mut rng);
             }
         }
         if particles.iter().all(|p| p.draft.is_done()) {
@@ -135,31 +135,53 @@ fn copy(particle: &Particle) -> Particle {
     }
 }
 
-/// Grows one draft by one token and returns it.
+/// The values of a tensor, row by row.
+fn values(tensor: &Tensor) -> Vec<f32> {
+    let flat = tensor.to_device(tch::Device::Cpu).contiguous().view([-1]);
+    Vec::<f32>::try_from(flat).unwrap_or_default()
+}
+
+/// Grows one draft by one token and returns it. `own` are the model's log-probabilities,
+/// `tilted` the probabilities that are drawn from.
 fn step(
     particle: &mut Particle,
-    logs: &[f32],
+    (own, tilted): (&[f32], &[f32]),
     table: &Table,
     tilt: &Tilt,
     settings: &Settings,
     rng: &mut ChaCha8Rng,
 ) -> i64 {
-    let untouched = !tilt
-        .topic
-        .iter()
-        .any(|(t, _)| particle.draft.tokens().any(|s| s == *t));
-    let tilted = |token: i64| {
-        let own = tilt.tokens.get(token as usize).copied().unwrap_or(0.0);
-        let topic = tilt.topic.iter().find(|(t, _)| untouched && *t == token);
-        let log = logs[token as usize] + own + topic.map_or(0.0, |(_, pull)| *pull);
-        f64::from(log) / settings.temperature
+    // The topic pulls until one of its words is said.
+    let said = |topic: i64| particle.draft.tokens().any(|token| token == topic);
+    let topic: &[(i64, f32)] = if tilt.topic.iter().any(|(t, _)| said(*t)) {
+        &[]
+    } else {
+        &tilt.topic
+    };
+    let pulled = |token: i64| {
+        let pull = topic
+            .iter()
+            .find(|(t, _)| *t == token)
+            .map_or(0.0, |(_, pull)| *pull);
+        f64::from(tilted[token as usize]) * (f64::from(pull) / settings.temperature).exp()
     };
     let mut choices: Vec<(i64, f64)> = Vec::new();
-    particle
-        .draft
-        .next(table, |token| choices.push((token, tilted(token).exp())));
+    particle.draft.next(table, |token| {
+        choices.push((token, f64::from(tilted[token as usize])))
+    });
+    if !topic.is_empty() {
+        choices.iter_mut().for_each(|c| c.1 = pulled(c.0));
+    }
     let mass: f64 = choices.iter().map(|c| c.1).sum();
-    let all: f64 = (0..logs.len() as i64).map(|t| tilted(t).exp()).sum();
+    let more: f64 = topic
+        .iter()
+        .map(|(t, _)| pulled(*t) - f64::from(tilted[*t as usize]))
+        .sum();
+    let all = 1.0 + more;
+    // What lies below this can have no place among the likeliest `top_p`: all of it
+    // together is less than the rest that is cut off.
+    let least = (1.0 - settings.top_p) * mass / choices.len().max(1) as f64;
+    choices.retain(|c| c.1 >= least);
     choices.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let mut kept = 0.0;
     let enough = choices.iter().position(|c| {
@@ -177,7 +199,7 @@ fn step(
     // weight is nothing, and the writer leaves it out.
     let token = chosen.or(choices.last()).map_or(crate::vocab::END, |c| c.0);
     particle.weight += (mass / all).ln();
-    particle.sum += f64::from(logs[token as usize]);
+    particle.sum += f64::from(own[token as usize]);
     particle.tokens += 1;
     particle.draft.push(table, token);
     token

@@ -123,21 +123,13 @@ pub fn by_rule(word: &str) -> u8 {
     let consonant_before =
         |suffix: usize| letters.len() > suffix && !vowel(letters.len() - suffix - 1);
     // Silent e, -es and -ed; `-le` after a consonant keeps its syllable.
-    if text.ends_with('e') && consonant_before(1) && !(text.ends_with("le") && consonant_before(2))
-    {
-        count -= 1;
-    } else if text.ends_with("ed")
-        && consonant_before(2)
-        && !text.ends_with("ted")
-        && !text.ends_with("ded")
-    {
-        count -= 1;
-    } else if text.ends_with("es")
-        && consonant_before(2)
-        && !["ses", "ces", "ges", "zes", "xes", "ches", "shes", "les"]
-            .iter()
-            .any(|e| text.ends_with(e))
-    {
+    let ends_with_any = |endings: &[&str]| endings.iter().any(|e| text.ends_with(e));
+    let silent_e = text.ends_with('e') && consonant_before(1);
+    let silent_e = silent_e && !(text.ends_with("le") && consonant_before(2));
+    let silent_ed = text.ends_with("ed") && consonant_before(2) && !ends_with_any(&["ted", "ded"]);
+    let spoken_es = ["ses", "ces", "ges", "zes", "xes", "ches", "shes", "les"];
+    let silent_es = text.ends_with("es") && consonant_before(2) && !ends_with_any(&spoken_es);
+    if silent_e || silent_ed || silent_es {
         count -= 1;
     }
     // Two vowels, two syllables: `ria`, `ious` is one, `eo`, `ia`, `iu`.

@@ -1,5 +1,8 @@
 //! The weights that ship write haiku, whatever seed, mood and topic.
 
+// A test that cannot go on should stop.
+#![allow(clippy::unwrap_used)]
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 
@@ -33,7 +36,7 @@ fn every_poem_is_in_form_and_ends_its_lines_well() {
     let writer = writer();
     let lexicon = Lexicon::get();
     let mut all = HashSet::new();
-    for (seed, &mood) in (0..40).zip(Mood::ALL.iter().cycle()) {
+    for (seed, &mood) in (0..24).zip(Mood::ALL.iter().cycle()) {
         let poem = writer.write(seed, mood, None).unwrap();
         let lines = words(&poem);
         assert!(is_in_form(&lines), "{poem:?}");
@@ -52,7 +55,7 @@ fn every_poem_is_in_form_and_ends_its_lines_well() {
         );
         all.insert(poem.text());
     }
-    assert_eq!(all.len(), 40, "each seed has a poem of its own");
+    assert_eq!(all.len(), 24, "each seed has a poem of its own");
 }
 
 #[test]
@@ -75,7 +78,7 @@ fn one_seed_is_one_poem_and_mood_and_topic_change_it() {
 fn a_topic_is_said_and_an_unknown_one_is_not_claimed() {
     let writer = writer();
     for topic in ["winter moon", "rivers", "the sea", "birds", "rain"] {
-        for seed in 0..4 {
+        for seed in 0..2 {
             let poem = writer.write(seed, Mood::Neutral, Some(topic)).unwrap();
             assert!(poem.topic_said, "{topic}: {poem:?}");
         }
@@ -87,20 +90,22 @@ fn a_topic_is_said_and_an_unknown_one_is_not_claimed() {
 #[test]
 fn a_mood_is_heard() {
     let writer = writer();
-    let said = |asked: Mood, list: Mood| -> usize {
-        let carry = &Lexicon::get().mood(list).carry;
-        (0..8)
-            .map(|seed| words(&writer.write(seed, asked, None).unwrap()).concat())
-            .map(|poem| poem.iter().filter(|w| carry.contains(&w.as_str())).count())
-            .sum()
+    let poems = |mood: Mood| -> Vec<String> {
+        let poems = (0..6).map(|seed| words(&writer.write(seed, mood, None).unwrap()).concat());
+        poems.flatten().collect()
+    };
+    let said = |poems: &[String], mood: Mood| {
+        let carry = &Lexicon::get().mood(mood).carry;
+        poems.iter().filter(|w| carry.contains(&w.as_str())).count()
     };
     for (one, other) in [(Mood::Sadness, Mood::Happiness), (Mood::Fear, Mood::Love)] {
+        let (of_one, of_other) = (poems(one), poems(other));
         assert!(
-            said(one, one) > said(other, one),
+            said(&of_one, one) > said(&of_other, one),
             "{one} sounds like {other}"
         );
         assert!(
-            said(other, other) > said(one, other),
+            said(&of_other, other) > said(&of_one, other),
             "{other} sounds like {one}"
         );
     }

@@ -1,5 +1,8 @@
 //! The program as a user and a pipeline call it.
 
+// A test that cannot go on should stop.
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -1,5 +1,8 @@
 //! A training that was stopped and resumed ends with the weights of one that was not.
 
+// A test that cannot go on should stop.
+#![allow(clippy::unwrap_used)]
+
 use auria_haiku::config::{Budget, Config, Optimiser};
 use auria_haiku::data::Data;
 use auria_haiku::prepare;
