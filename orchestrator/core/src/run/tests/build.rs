@@ -159,9 +159,11 @@ pub(super) fn starts(effects: &[Effect]) -> Vec<String> {
 }
 
 pub(super) fn committed(effects: &[Effect]) -> Vec<&Outcome> {
-    let commit = |effect| match effect {
-        Effect::Commit(outcome) => Some(&**outcome),
-        _ => None,
-    };
-    effects.iter().filter_map(commit).collect()
+    let mut outcomes = Vec::new();
+    for effect in effects {
+        if let Effect::Commit(outcome) = effect {
+            outcomes.push(outcome.as_ref());
+        }
+    }
+    outcomes
 }
