@@ -139,5 +139,5 @@ pub fn notes(pipeline: &Pipeline, facts: &Facts) -> Vec<Diagnostic> {
     };
     let message = "steps run in this machine's own environment: their images are not used";
     let found = Diagnostic::warning("environment-ignored", message, first);
-    vec![found.help("`--on docker` runs each step in its image")]
+    vec![found.help("targets that use images (`docker`, `kubernetes`) are not built yet")]
 }
