@@ -13,7 +13,14 @@ use std::process::{Child, Command, Stdio};
 pub fn programs() -> PathBuf {
     let me = std::env::current_exe().expect("a test knows its own program");
     let folder = me.parent().expect("a program is in a folder");
-    if folder.ends_with("deps") { folder.parent().expect("deps is in a profile's folder").to_owned() } else { folder.to_owned() }
+    if folder.ends_with("deps") {
+        folder
+            .parent()
+            .expect("deps is in a profile's folder")
+            .to_owned()
+    } else {
+        folder.to_owned()
+    }
 }
 
 /// A program of the project, built by `cargo build -p NAME`.
@@ -23,7 +30,11 @@ pub fn programs() -> PathBuf {
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let path = programs().join(name);
-    assert!(path.is_file(), "{} is missing: run `cargo build -p {name}`", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: run `cargo build -p {name}`",
+        path.display()
+    );
     path
 }
 
@@ -36,7 +47,10 @@ pub fn project() -> PathBuf {
     if let Some(copy) = std::env::var_os("AURIA_TEST_PROJECT") {
         return copy.into();
     }
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests is in the project").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests is in the project")
+        .to_owned()
 }
 
 /// A folder of its own for each test, with a store in it.
@@ -72,9 +86,12 @@ impl Done {
     ///
     /// # Panics
     /// Where it ended otherwise.
-    #[must_use]
     pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, code,
+            "stdout:\n{}\nstderr:\n{}",
+            self.stdout, self.stderr
+        );
         self
     }
 }
@@ -92,9 +109,17 @@ impl Context {
     /// Where none can be made.
     #[must_use]
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("auria-test-").tempdir().expect("a temporary folder");
+        let folder = tempfile::Builder::new()
+            .prefix("auria-test-")
+            .tempdir()
+            .expect("a temporary folder");
         let store = folder.path().join("store").to_string_lossy().into_owned();
-        Self { folder, binary: program("auria-pipeline"), store, variables: Vec::new() }
+        Self {
+            folder,
+            binary: program("auria-pipeline"),
+            store,
+            variables: Vec::new(),
+        }
     }
 
     /// With another binary, such as one that has wrappers beside it.

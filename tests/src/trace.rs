@@ -43,7 +43,8 @@ pub fn install(folder: &Path, trace: &Path, programs: &[&str]) -> PathBuf {
             real = real.display(),
         );
         std::fs::write(&wrapper, text).expect("the wrapper");
-        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))
+            .expect("its mode");
     }
     binary
 }
@@ -61,7 +62,9 @@ pub fn read(trace: &Path) -> Vec<Line> {
     text.lines()
         .map(|line| {
             let words: Vec<&str> = line.split(' ').collect();
-            let [what, step, attempt, at] = words[..] else { panic!("a strange line: {line}") };
+            let [what, step, attempt, at] = words[..] else {
+                panic!("a strange line: {line}")
+            };
             Line {
                 what: what.to_owned(),
                 step: step.to_owned(),

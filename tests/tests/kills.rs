@@ -39,20 +39,31 @@ impl View {
 
     fn moment(&self) -> Moment {
         let lines = trace::read(&self.trace);
-        let Some(last) = lines.last() else { return Moment::BeforeFirstStart };
+        let Some(last) = lines.last() else {
+            return Moment::BeforeFirstStart;
+        };
         if last.what == "start" {
             return Moment::DuringStep;
         }
         if !self.committed(&last.step) {
             return Moment::BetweenEndAndOutcome;
         }
-        if STEPS.iter().all(|step| self.committed(step)) { Moment::AfterLastOutcome } else { Moment::BetweenSteps }
+        if STEPS.iter().all(|step| self.committed(step)) {
+            Moment::AfterLastOutcome
+        } else {
+            Moment::BetweenSteps
+        }
     }
 }
 
 /// Waits for `wanted`, then a little more, and kills. Says when it was, or none
 /// where the orchestrator ended by itself.
-fn kill_at(child: &mut Child, view: &View, wanted: Moment, random: &mut impl Rng) -> Option<Moment> {
+fn kill_at(
+    child: &mut Child,
+    view: &View,
+    wanted: Moment,
+    random: &mut impl Rng,
+) -> Option<Moment> {
     let more = match wanted {
         Moment::BeforeFirstStart => random.random_range(0..250),
         Moment::DuringStep => random.random_range(0..900),
@@ -60,7 +71,11 @@ fn kill_at(child: &mut Child, view: &View, wanted: Moment, random: &mut impl Rng
     };
     let mut due: Option<Instant> = None;
     loop {
-        if child.try_wait().expect("the orchestrator's state").is_some() {
+        if child
+            .try_wait()
+            .expect("the orchestrator's state")
+            .is_some()
+        {
             return None;
         }
         let now = view.moment();
@@ -98,13 +113,27 @@ fn submit(folder: &Context, seed: u32) -> Vec<String> {
 fn works(report: &serde_json::Value) -> BTreeMap<String, String> {
     let outputs = report["outputs"].as_object().expect("outputs");
     assert!(outputs.len() >= 3, "{report}");
-    outputs.iter().map(|(name, output)| (name.clone(), output["digest"].as_str().expect("a digest").to_owned())).collect()
+    outputs
+        .iter()
+        .map(|(name, output)| {
+            (
+                name.clone(),
+                output["digest"].as_str().expect("a digest").to_owned(),
+            )
+        })
+        .collect()
 }
 
 #[test]
 fn a_killed_orchestrator_loses_nothing_and_repeats_nothing() {
-    let runs: u32 = std::env::var("AURIA_KILL_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(12);
-    let seed: u64 = std::env::var("AURIA_KILL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
+    let runs: u32 = std::env::var("AURIA_KILL_RUNS")
+        .ok()
+        .and_then(|runs| runs.parse().ok())
+        .unwrap_or(12);
+    let seed: u64 = std::env::var("AURIA_KILL_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(7);
     let mut random = rand::rngs::StdRng::seed_from_u64(seed);
 
     let undisturbed = Context::new();
@@ -114,9 +143,17 @@ fn a_killed_orchestrator_loses_nothing_and_repeats_nothing() {
     let begun = Instant::now();
     let report = undisturbed.run(submit(&undisturbed, 7)).exits(0).json();
     let expected = works(&report);
-    println!("undisturbed: {:.1} s, {expected:?}", begun.elapsed().as_secs_f64());
+    println!(
+        "undisturbed: {:.1} s, {expected:?}",
+        begun.elapsed().as_secs_f64()
+    );
 
-    let all = [Moment::BeforeFirstStart, Moment::DuringStep, Moment::BetweenEndAndOutcome, Moment::BetweenSteps];
+    let all = [
+        Moment::BeforeFirstStart,
+        Moment::DuringStep,
+        Moment::BetweenEndAndOutcome,
+        Moment::BetweenSteps,
+    ];
     let mut histogram: BTreeMap<Moment, u32> = BTreeMap::new();
     for number in 0..runs {
         let context = Context::new();
@@ -145,9 +182,15 @@ fn a_killed_orchestrator_loses_nothing_and_repeats_nothing() {
             }
             // What was killed before it was recorded was never submitted.
             let recorded = context.path().join("store/runs/kathi/run.json").exists();
-            child = if recorded { context.start(["resume", "kathi"]) } else { context.start(submit(&context, 7)) };
+            child = if recorded {
+                context.start(["resume", "kathi"])
+            } else {
+                context.start(submit(&context, 7))
+            };
         }
-        let output = child.wait_with_output().expect("the last orchestrator's end");
+        let output = child
+            .wait_with_output()
+            .expect("the last orchestrator's end");
         assert!(
             output.status.success(),
             "run {number} after {kills:?}: {:?}\n{}",
@@ -155,15 +198,30 @@ fn a_killed_orchestrator_loses_nothing_and_repeats_nothing() {
             String::from_utf8_lossy(&output.stderr)
         );
 
-        let report = context.run(["show", "kathi", "--output", "json"]).exits(0).json();
-        assert_eq!(report["status"], "Completed", "run {number} after {kills:?}: {report}");
+        let report = context
+            .run(["show", "kathi", "--output", "json"])
+            .exits(0)
+            .json();
+        assert_eq!(
+            report["status"], "Completed",
+            "run {number} after {kills:?}: {report}"
+        );
         assert_eq!(works(&report), expected, "run {number} after {kills:?}");
         let lines = trace::read(&view.trace);
         for step in STEPS {
-            assert_eq!(report["steps"][step]["status"], "Completed", "run {number}, {step}, after {kills:?}");
+            assert_eq!(
+                report["steps"][step]["status"], "Completed",
+                "run {number}, {step}, after {kills:?}"
+            );
             assert!(view.committed(step));
-            let starts = lines.iter().filter(|line| line.what == "start" && line.step == step).count();
-            assert_eq!(starts, 1, "run {number}: {step} ran {starts} times after {kills:?}: {lines:?}");
+            let starts = lines
+                .iter()
+                .filter(|line| line.what == "start" && line.step == step)
+                .count();
+            assert_eq!(
+                starts, 1,
+                "run {number}: {step} ran {starts} times after {kills:?}: {lines:?}"
+            );
         }
         println!("run {number}: {kills:?}");
     }
@@ -173,6 +231,9 @@ fn a_killed_orchestrator_loses_nothing_and_repeats_nothing() {
     for moment in all {
         let least = runs / 5;
         let count = histogram.get(&moment).copied().unwrap_or(0);
-        assert!(count >= least, "only {count} kills {moment:?}, at least {least} are wanted");
+        assert!(
+            count >= least,
+            "only {count} kills {moment:?}, at least {least} are wanted"
+        );
     }
 }

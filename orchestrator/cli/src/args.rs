@@ -41,13 +41,30 @@ pub struct Global {
     ///
     /// Default: what auria.yaml says, else the folder `.auria` beside the pipeline file (for
     /// commands without a file: the nearest `.auria` upward from the current folder).
-    #[arg(long, global = true, value_name = "URL", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
     pub store: Option<String>,
     /// What runs the steps: process (this machine, no container), or a compute's name
-    #[arg(long, global = true, value_name = "TARGET", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "TARGET",
+        help_heading = "Global options"
+    )]
     pub on: Option<String>,
     /// How results are printed
-    #[arg(long, short, global = true, value_name = "FORMAT", default_value = "text", help_heading = "Global options")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        help_heading = "Global options"
+    )]
     pub output: OutputFormat,
 }
 
@@ -162,7 +179,9 @@ pub enum Command {
         shell: clap_complete::Shell,
     },
     /// Print the manual page
-    #[command(after_help = "Examples:\n  auria-pipeline man | man -l -\n  auria-pipeline man > auria-pipeline.1")]
+    #[command(
+        after_help = "Examples:\n  auria-pipeline man | man -l -\n  auria-pipeline man > auria-pipeline.1"
+    )]
     Man,
     /// Print the JSON schema of a kind of file, for editors
     #[command(after_help = "Examples:\n  \
@@ -351,7 +370,9 @@ pub struct Explain {
 #[derive(Debug, Subcommand)]
 pub enum Model {
     /// List registered models
-    #[command(after_help = "Examples:\n  auria-pipeline model list\n  auria-pipeline model list --output json")]
+    #[command(
+        after_help = "Examples:\n  auria-pipeline model list\n  auria-pipeline model list --output json"
+    )]
     List,
     /// Show a model: its versions, or one of them
     #[command(after_help = "Examples:\n  \

@@ -66,9 +66,14 @@ impl Config {
 
     fn read(path: &Path) -> Result<Self, Failure> {
         let unreadable = |why: String| Failure::usage(format!("{}: {why}", path.display()));
-        let length = path.metadata().map_err(|e| unreadable(e.to_string()))?.len();
+        let length = path
+            .metadata()
+            .map_err(|e| unreadable(e.to_string()))?
+            .len();
         if length > MAX_BYTES {
-            return Err(unreadable(format!("a config file has at most {MAX_BYTES} bytes, this one has {length}")));
+            return Err(unreadable(format!(
+                "a config file has at most {MAX_BYTES} bytes, this one has {length}"
+            )));
         }
         let text = std::fs::read_to_string(path).map_err(|e| unreadable(e.to_string()))?;
         let mut config = if text.trim().is_empty() {
@@ -88,8 +93,10 @@ impl Config {
 
 /// The schema of `auria.yaml`.
 pub fn json_schema() -> serde_json::Value {
-    let text = |description: &str| serde_json::json!({"type": "string", "description": description});
-    let map = |of: serde_json::Value| serde_json::json!({"type": "object", "additionalProperties": of});
+    let text =
+        |description: &str| serde_json::json!({"type": "string", "description": description});
+    let map =
+        |of: serde_json::Value| serde_json::json!({"type": "object", "additionalProperties": of});
     let any = serde_json::json!({});
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -123,15 +130,25 @@ mod tests {
     fn a_relative_store_is_beside_the_config_and_a_typo_has_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("auria.yaml");
-        std::fs::write(&file, "store: runs\ncomputes:\n  gpu:\n    target: process\n").unwrap();
+        std::fs::write(
+            &file,
+            "store: runs\ncomputes:\n  gpu:\n    target: process\n",
+        )
+        .unwrap();
         let inner = folder.path().join("a/b");
         std::fs::create_dir_all(&inner).unwrap();
         let config = Config::find(&inner).unwrap();
-        assert_eq!(config.store.unwrap(), folder.path().join("runs").to_string_lossy());
+        assert_eq!(
+            config.store.unwrap(),
+            folder.path().join("runs").to_string_lossy()
+        );
         assert_eq!(config.computes["gpu"].target, "process");
 
         std::fs::write(&file, "store: runs\ntargt: process\n").unwrap();
         let message = Config::find(&inner).unwrap_err().to_string();
-        assert!(message.contains("auria.yaml") && message.contains("line 2"), "{message}");
+        assert!(
+            message.contains("auria.yaml") && message.contains("line 2"),
+            "{message}"
+        );
     }
 }

@@ -60,7 +60,12 @@ pub fn executor(store: &Store, runtime: RuntimeRoot) -> Result<ProcessExecutor, 
 ///
 /// # Errors
 /// Where someone else drives it, or the store fails.
-pub async fn drive(store: &Store, run: &RunJson, takeover: Takeover, output: OutputFormat) -> Result<u8, Failure> {
+pub async fn drive(
+    store: &Store,
+    run: &RunJson,
+    takeover: Takeover,
+    output: OutputFormat,
+) -> Result<u8, Failure> {
     let runtime = runtime()?;
     let executor = executor(store, runtime.clone())?;
     let url = store.url().to_string();
@@ -105,7 +110,9 @@ pub async fn drive(store: &Store, run: &RunJson, takeover: Takeover, output: Out
     };
     let interrupted = signals.stop().await;
     let terminal = Terminal::of_stderr();
-    frames.finish(terminal.live && matches!(driven, Ok(Driven::Ended(_)))).await;
+    frames
+        .finish(terminal.live && matches!(driven, Ok(Driven::Ended(_))))
+        .await;
 
     match driven {
         Ok(Driven::Ended(end)) => {
@@ -115,10 +122,11 @@ pub async fn drive(store: &Store, run: &RunJson, takeover: Takeover, output: Out
                 (false, status) => exit_code(status),
             })
         }
-        Ok(Driven::SteppedDown) => {
-            Err(Failure::unreachable(format!("another process took run {} over", run.run))
-                .help(format!("`auria-pipeline watch {}` follows it", run.run)))
-        }
+        Ok(Driven::SteppedDown) => Err(Failure::unreachable(format!(
+            "another process took run {} over",
+            run.run
+        ))
+        .help(format!("`auria-pipeline watch {}` follows it", run.run))),
         Ok(Driven::Detached) => {
             eprintln!(
                 "left run {}: its running steps go on; `auria-pipeline resume {}` takes it up",
@@ -132,7 +140,10 @@ pub async fn drive(store: &Store, run: &RunJson, takeover: Takeover, output: Out
 
 fn unreachable_run(run: &RunJson, error: &DriveError) -> Failure {
     let failure = Failure::unreachable(error.to_string());
-    let resume = format!("its running steps go on; `auria-pipeline resume {}` takes the run up", run.run);
+    let resume = format!(
+        "its running steps go on; `auria-pipeline resume {}` takes the run up",
+        run.run
+    );
     match error {
         DriveError::Store { source, .. } => match source.help() {
             Some(help) => failure.help(format!("{help}; {resume}")),
@@ -166,14 +177,30 @@ pub fn exit_code(status: Status) -> u8 {
 pub async fn look(store: &Store, run: &RunJson) -> Result<RunState, Failure> {
     let runtime = runtime()?;
     let live = match executor(store, runtime) {
-        Ok(executor) => auria_engine::executor::Executor::list(&executor, &run.run).await.unwrap_or_default(),
+        Ok(executor) => auria_engine::executor::Executor::list(&executor, &run.run)
+            .await
+            .unwrap_or_default(),
         Err(_) => Vec::new(),
     };
-    let mut found = Journal::new(store.clone(), run.run.clone()).recover().await?;
+    let mut found = Journal::new(store.clone(), run.run.clone())
+        .recover()
+        .await?;
     found.live = live;
-    let epoch = found.log.iter().map(|record| record.epoch).max().unwrap_or(0);
+    let epoch = found
+        .log
+        .iter()
+        .map(|record| record.epoch)
+        .max()
+        .unwrap_or(0);
     // The effects are a driver's to carry out; this only looks.
-    let (state, _) = RunState::recover(run.plan.clone(), run.run.clone(), epoch, found, Limits::default(), edge::now());
+    let (state, _) = RunState::recover(
+        run.plan.clone(),
+        run.run.clone(),
+        epoch,
+        found,
+        Limits::default(),
+        edge::now(),
+    );
     Ok(state)
 }
 
@@ -181,10 +208,17 @@ pub async fn look(store: &Store, run: &RunJson) -> Result<RunState, Failure> {
 ///
 /// # Errors
 /// Where the store cannot be read.
-pub async fn print_report(store: &Store, run: &RunJson, output: OutputFormat, driver: Option<String>) -> Result<(), Failure> {
+pub async fn print_report(
+    store: &Store,
+    run: &RunJson,
+    output: OutputFormat,
+    driver: Option<String>,
+) -> Result<(), Failure> {
     let state = look(store, run).await?;
     let report = RunReport::new(store, run, &state, driver);
-    crate::print::result(output, &report, || report.text(Paint::new(Terminal::of_stdout().colour)))
+    crate::print::result(output, &report, || {
+        report.text(Paint::new(Terminal::of_stdout().colour))
+    })
 }
 
 struct Signals {
@@ -195,16 +229,24 @@ struct Signals {
 impl Signals {
     fn listen(requests: mpsc::Sender<Control>, progress: Progress) -> Result<Self, Failure> {
         let open = |kind: SignalKind| -> Result<Signal, Failure> {
-            signal(kind).map_err(|error| Failure::unreachable(format!("listening for signals: {error}")))
+            signal(kind)
+                .map_err(|error| Failure::unreachable(format!("listening for signals: {error}")))
         };
         let mut interrupt = open(SignalKind::interrupt())?;
         let mut terminate = open(SignalKind::terminate())?;
         let mut hang_up = open(SignalKind::hangup())?;
         let interrupted = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let seen = interrupted.clone();
-        #[expect(clippy::disallowed_methods, reason = "Signals owns the task, ends it and awaits it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "Signals owns the task, ends it and awaits it"
+        )]
         let task = tokio::spawn(async move {
-            let by = format!("Ctrl-C of process {} on {}", std::process::id(), edge::host());
+            let by = format!(
+                "Ctrl-C of process {} on {}",
+                std::process::id(),
+                edge::host()
+            );
             let mut times = 0_u32;
             loop {
                 let request = tokio::select! {

@@ -23,7 +23,9 @@ pub fn config_folder() -> Option<PathBuf> {
 /// Now.
 pub fn now() -> Timestamp {
     #[allow(clippy::disallowed_methods, reason = "this module is the edge")]
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
@@ -62,7 +64,9 @@ impl Terminal {
         Self {
             live: false,
             colour: stdout.is_terminal() && variable("NO_COLOR").is_none(),
-            width: size.map_or(if stdout.is_terminal() { 80 } else { 200 }, |(width, _)| usize::from(width.0).max(20)),
+            width: size.map_or(if stdout.is_terminal() { 80 } else { 200 }, |(width, _)| {
+                usize::from(width.0).max(20)
+            }),
             height: 24,
         }
     }
@@ -70,11 +74,16 @@ impl Terminal {
 
 /// The name of this host.
 pub fn host() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "unknown".to_owned(), |name| name.to_string_lossy().into_owned())
+    nix::unistd::gethostname().map_or_else(
+        |_| "unknown".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 /// The user's name, or number.
 pub fn user() -> String {
-    let known = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+    let known = nix::unistd::User::from_uid(nix::unistd::getuid())
+        .ok()
+        .flatten();
     known.map_or_else(|| nix::unistd::getuid().to_string(), |user| user.name)
 }

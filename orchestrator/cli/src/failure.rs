@@ -31,17 +31,29 @@ pub struct Failure {
 impl Failure {
     /// Exit 2.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { code: exit::USAGE, message: message.into(), help: None }
+        Self {
+            code: exit::USAGE,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Exit 4.
     pub fn unreachable(message: impl Into<String>) -> Self {
-        Self { code: exit::UNREACHABLE, message: message.into(), help: None }
+        Self {
+            code: exit::UNREACHABLE,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Ends with `code`; whatever there is to say has been printed.
     pub fn silent(code: u8) -> Self {
-        Self { code, message: String::new(), help: None }
+        Self {
+            code,
+            message: String::new(),
+            help: None,
+        }
     }
 
     /// Adds the way out.

@@ -11,7 +11,8 @@ fn edges(step: &PlannedStep) -> Vec<(&StepPath, Option<&str>)> {
         PlannedInput::Step { step, .. } => Some((step, Some(name.as_str()))),
         _ => None,
     });
-    data.chain(step.after.iter().map(|after| (after, None))).collect()
+    data.chain(step.after.iter().map(|after| (after, None)))
+        .collect()
 }
 
 /// A command as it was written.
@@ -37,7 +38,9 @@ pub fn command(template: &Template) -> String {
 fn input(input: &PlannedInput) -> String {
     match input {
         PlannedInput::Literal { value } => format!("{value:?}"),
-        PlannedInput::Snapshot { digest, data_type, .. } => {
+        PlannedInput::Snapshot {
+            digest, data_type, ..
+        } => {
             format!("{} snapshot {}", data_type.as_str(), &digest.hex()[..12])
         }
         PlannedInput::External { uri, .. } => uri.clone(),
@@ -56,23 +59,39 @@ pub fn text(plan: &Plan) -> String {
     }
     for step in &plan.steps {
         let _ = writeln!(text, "\n{}", step.path.display());
-        let _ = writeln!(text, "  runs     {}", command(&step.command).trim().replace('\n', "\n           "));
+        let _ = writeln!(
+            text,
+            "  runs     {}",
+            command(&step.command).trim().replace('\n', "\n           ")
+        );
         for (name, value) in &step.inputs {
             let _ = writeln!(text, "  input    {name} = {}", input(value));
         }
         for (name, output) in &step.outputs {
             let _ = writeln!(text, "  output   {name} ({})", output.data_type.as_str());
         }
-        let after: BTreeSet<String> = edges(step).into_iter().map(|(path, _)| path.display()).collect();
+        let after: BTreeSet<String> = edges(step)
+            .into_iter()
+            .map(|(path, _)| path.display())
+            .collect();
         if !after.is_empty() {
-            let _ = writeln!(text, "  waits    for {}", after.into_iter().collect::<Vec<_>>().join(", "));
+            let _ = writeln!(
+                text,
+                "  waits    for {}",
+                after.into_iter().collect::<Vec<_>>().join(", ")
+            );
         }
         if step.reuse == Reuse::NotDeterministic {
             let _ = writeln!(text, "  reuse    never: it says is_deterministic: false");
         }
     }
     for (name, output) in &plan.outputs {
-        let _ = writeln!(text, "\noutput {name} = output {} of {}", output.output, output.step.display());
+        let _ = writeln!(
+            text,
+            "\noutput {name} = output {} of {}",
+            output.output,
+            output.step.display()
+        );
     }
     text
 }
@@ -100,12 +119,21 @@ pub fn mermaid(plan: &Plan) -> String {
 pub fn dot(plan: &Plan) -> String {
     let mut text = format!("digraph {:?} {{\n    node [shape=box];\n", plan.pipeline);
     for step in &plan.steps {
-        let _ = writeln!(text, "    \"{}\" [label=\"{}\"];", step.path, step.path.display());
+        let _ = writeln!(
+            text,
+            "    \"{}\" [label=\"{}\"];",
+            step.path,
+            step.path.display()
+        );
     }
     for step in &plan.steps {
         for (from, why) in edges(step) {
             let _ = match why {
-                Some(why) => writeln!(text, "    \"{from}\" -> \"{}\" [label=\"{why}\"];", step.path),
+                Some(why) => writeln!(
+                    text,
+                    "    \"{from}\" -> \"{}\" [label=\"{why}\"];",
+                    step.path
+                ),
                 None => writeln!(text, "    \"{from}\" -> \"{}\" [style=dashed];", step.path),
             };
         }
@@ -128,8 +156,16 @@ pub fn svg(plan: &Plan) -> String {
     for step in &plan.steps {
         let name = step.path.display();
         // Nine units a letter at the size that StyleAttr::simple writes.
-        let size = Point::new(f64::from(u32::try_from(name.chars().count()).unwrap_or(64)) * 9.0 + 30.0, 40.0);
-        let element = Element::create(ShapeKind::new_box(&name), StyleAttr::simple(), Orientation::TopToBottom, size);
+        let size = Point::new(
+            f64::from(u32::try_from(name.chars().count()).unwrap_or(64)) * 9.0 + 30.0,
+            40.0,
+        );
+        let element = Element::create(
+            ShapeKind::new_box(&name),
+            StyleAttr::simple(),
+            Orientation::TopToBottom,
+            size,
+        );
         handles.insert(&step.path, graph.add_node(element));
     }
     for step in &plan.steps {

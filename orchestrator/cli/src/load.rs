@@ -27,9 +27,14 @@ pub fn read(path: &Path) -> Result<String, String> {
         return Err("it is a folder".to_owned());
     }
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!("it has more than {} MiB: a pipeline file is text that people write", MAX_BYTES >> 20));
+        return Err(format!(
+            "it has more than {} MiB: a pipeline file is text that people write",
+            MAX_BYTES >> 20
+        ));
     }
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err("it is UTF-16: save it as UTF-8".to_owned());
@@ -69,16 +74,36 @@ pub fn check(path: &Path, which: Which<'_>, sets: &[String]) -> Result<Checked, 
     let shown = path.to_string_lossy().into_owned();
     let text = read(path).map_err(|why| {
         let failure = Failure::usage(format!("{shown}: {why}"));
-        if path.exists() { failure } else { failure.help("say which file: `auria-pipeline submit FILE`") }
+        if path.exists() {
+            failure
+        } else {
+            failure.help("say which file: `auria-pipeline submit FILE`")
+        }
     })?;
     let documents = match document::parse_source(&Source::new(shown.clone(), text)) {
         Ok(documents) => documents,
-        Err(diagnostics) => return Ok(Checked { pipelines: vec![], names: vec![], diagnostics }),
+        Err(diagnostics) => {
+            return Ok(Checked {
+                pipelines: vec![],
+                names: vec![],
+                diagnostics,
+            });
+        }
     };
-    let mut checked = Checked { pipelines: vec![], names: vec![], diagnostics: check::check_names(&documents) };
-    checked.names.extend(documents.iter().filter_map(|document| document.name().map(str::to_owned)));
+    let mut checked = Checked {
+        pipelines: vec![],
+        names: vec![],
+        diagnostics: check::check_names(&documents),
+    };
+    checked.names.extend(
+        documents
+            .iter()
+            .filter_map(|document| document.name().map(str::to_owned)),
+    );
     for mut document in pick(documents, which, &shown, &checked.names)? {
-        checked.diagnostics.extend(auria_core::set::apply(&mut document, sets));
+        checked
+            .diagnostics
+            .extend(auria_core::set::apply(&mut document, sets));
         let loaded = Loaded::load(&document, |path| read(Path::new(path)));
         let (pipeline, diagnostics) = check::check(&document, &loaded);
         checked.pipelines.extend(pipeline);
@@ -88,10 +113,17 @@ pub fn check(path: &Path, which: Which<'_>, sets: &[String]) -> Result<Checked, 
     Ok(checked)
 }
 
-fn pick(documents: Vec<Document>, which: Which<'_>, file: &str, names: &[String]) -> Result<Vec<Document>, Failure> {
+fn pick(
+    documents: Vec<Document>,
+    which: Which<'_>,
+    file: &str,
+    names: &[String],
+) -> Result<Vec<Document>, Failure> {
     if documents.is_empty() {
-        return Err(Failure::usage(format!("{file}: there is no document in it"))
-            .help("a pipeline begins with `type: pipeline` and has `jobs:`"));
+        return Err(
+            Failure::usage(format!("{file}: there is no document in it"))
+                .help("a pipeline begins with `type: pipeline` and has `jobs:`"),
+        );
     }
     let single = documents.len() == 1;
     match which {
@@ -100,7 +132,9 @@ fn pick(documents: Vec<Document>, which: Which<'_>, file: &str, names: &[String]
         Which::Named(name) => {
             let found: Vec<Document> = documents
                 .into_iter()
-                .filter(|document| document.name() == Some(name) || (single && document.name().is_none()))
+                .filter(|document| {
+                    document.name() == Some(name) || (single && document.name().is_none())
+                })
                 .take(1)
                 .collect();
             if found.is_empty() {
@@ -116,8 +150,15 @@ fn pick(documents: Vec<Document>, which: Which<'_>, file: &str, names: &[String]
 ///
 /// # Errors
 /// Exit 2 where one of them is an error.
-pub fn report(diagnostics: &[Diagnostic], names: &[String], output: OutputFormat) -> Result<(), Failure> {
-    let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+pub fn report(
+    diagnostics: &[Diagnostic],
+    names: &[String],
+    output: OutputFormat,
+) -> Result<(), Failure> {
+    let errors = diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .count();
     if output == OutputFormat::Json {
         if errors > 0 {
             let value = json!({"valid": false, "pipelines": names, "diagnostics": diagnostics});
@@ -130,17 +171,34 @@ pub fn report(diagnostics: &[Diagnostic], names: &[String], output: OutputFormat
         return Ok(());
     }
     let terminal = Terminal::of_stderr();
-    let options = RenderOptions { color: terminal.colour, width: terminal.width.min(120) };
+    let options = RenderOptions {
+        color: terminal.colour,
+        width: terminal.width.min(120),
+    };
     eprint!("{}", render(diagnostics, options));
     if errors > 0 {
-        let warnings = diagnostics.iter().filter(|found| found.severity == Severity::Warning).count();
-        let also = if warnings > 0 { format!(" and {}", count(warnings, "warning")) } else { String::new() };
-        return Err(Failure::usage(format!("{}{also}; nothing was started", count(errors, "error"))));
+        let warnings = diagnostics
+            .iter()
+            .filter(|found| found.severity == Severity::Warning)
+            .count();
+        let also = if warnings > 0 {
+            format!(" and {}", count(warnings, "warning"))
+        } else {
+            String::new()
+        };
+        return Err(Failure::usage(format!(
+            "{}{also}; nothing was started",
+            count(errors, "error")
+        )));
     }
     Ok(())
 }
 
 /// `1 error`, `2 errors`.
 pub fn count(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+    if number == 1 {
+        format!("1 {what}")
+    } else {
+        format!("{number} {what}s")
+    }
 }

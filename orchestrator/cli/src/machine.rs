@@ -16,22 +16,38 @@ const STORE_PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// What this machine has for steps; `AURIA_GPUS` says which GPUs instead of looking.
 pub fn detect() -> Machine {
     let gpus = edge::variable("AURIA_GPUS").map(|gpus| {
-        gpus.split(',').map(str::trim).filter(|id| !id.is_empty() && *id != "none").map(str::to_owned).collect()
+        gpus.split(',')
+            .map(str::trim)
+            .filter(|id| !id.is_empty() && *id != "none")
+            .map(str::to_owned)
+            .collect()
     });
-    Machine::detect(&MachineConfig { cpu_millis: None, memory_bytes: None, gpus })
+    Machine::detect(&MachineConfig {
+        cpu_millis: None,
+        memory_bytes: None,
+        gpus,
+    })
 }
 
 /// Folders before a step's PATH: that of this program, and where that is a build
 /// folder of cargo's, the other profile's.
 pub fn program_folders() -> Vec<PathBuf> {
-    let Some(folder) = std::env::current_exe().ok().and_then(|program| program.parent().map(PathBuf::from)) else {
+    let Some(folder) = std::env::current_exe()
+        .ok()
+        .and_then(|program| program.parent().map(PathBuf::from))
+    else {
         return Vec::new();
     };
     let mut folders = vec![folder.clone()];
     if let Some(target) = folder.parent()
         && target.join("CACHEDIR.TAG").is_file()
     {
-        folders.extend(["debug", "release"].map(|profile| target.join(profile)).into_iter().filter(|other| *other != folder));
+        folders.extend(
+            ["debug", "release"]
+                .map(|profile| target.join(profile))
+                .into_iter()
+                .filter(|other| *other != folder),
+        );
     }
     folders
 }
@@ -49,7 +65,9 @@ pub fn executor(store: &Store, runtime: RuntimeRoot) -> Result<ProcessExecutor, 
         runtime,
         machine: detect(),
         path: program_folders(),
-        work_root: std::env::temp_dir(),
+        work_root: std::env::temp_dir()
+            .join(format!("auria-pipeline-{}", nix::unistd::getuid()))
+            .join("work"),
         store_patience: STORE_PATIENCE,
     })
     .map_err(|error| Failure::unreachable(error.to_string()))

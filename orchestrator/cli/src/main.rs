@@ -2,7 +2,10 @@
 //! and ends with an exit code that scripts may rely on. It decides nothing about
 //! pipelines or runs.
 
-#![allow(unreachable_pub, reason = "a program exports nothing: `pub` says what other modules use")]
+#![allow(
+    unreachable_pub,
+    reason = "a program exports nothing: `pub` says what other modules use"
+)]
 
 mod args;
 mod commands;
@@ -30,7 +33,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results; everything else is a usage error.
-            let code = if error.use_stderr() { exit::USAGE } else { exit::DONE };
+            let code = if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::DONE
+            };
             let _ = error.print();
             return ExitCode::from(code);
         }
@@ -42,7 +49,10 @@ fn main() -> ExitCode {
         };
     }
     log_to_stderr();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: starting: {error}");
@@ -93,7 +103,9 @@ async fn run(cli: &Cli) -> Result<u8, Failure> {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command())
                 .render(&mut page)
-                .map_err(|error| Failure::unreachable(format!("writing the manual page: {error}")))?;
+                .map_err(|error| {
+                    Failure::unreachable(format!("writing the manual page: {error}"))
+                })?;
             print::raw(&page)?;
             Ok(exit::DONE)
         }
@@ -106,8 +118,12 @@ async fn run(cli: &Cli) -> Result<u8, Failure> {
 
 fn schema(kind: SchemaKind) -> Result<u8, Failure> {
     let schema = match kind {
-        SchemaKind::Pipeline => auria_core::check::json_schema(auria_core::check::SchemaKind::Pipeline),
-        SchemaKind::Component => auria_core::check::json_schema(auria_core::check::SchemaKind::Component),
+        SchemaKind::Pipeline => {
+            auria_core::check::json_schema(auria_core::check::SchemaKind::Pipeline)
+        }
+        SchemaKind::Component => {
+            auria_core::check::json_schema(auria_core::check::SchemaKind::Component)
+        }
         SchemaKind::Config => config::json_schema(),
     };
     print::result(args::OutputFormat::Json, &schema, String::new)?;
@@ -118,5 +134,9 @@ fn log_to_stderr() {
     let filter = edge::variable("AURIA_LOG").unwrap_or_else(|| "error".to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
 }

@@ -15,7 +15,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let help = error.help();
         let failure = match error.kind() {
-            ErrorKind::NotFound | ErrorKind::Usage | ErrorKind::Conflict => Self::usage(error.to_string()),
+            ErrorKind::NotFound | ErrorKind::Usage | ErrorKind::Conflict => {
+                Self::usage(error.to_string())
+            }
             _ => Self::unreachable(error.to_string()),
         };
         match help {
@@ -30,15 +32,24 @@ impl From<StoreError> for Failure {
 /// # Errors
 /// Where it is gone.
 pub fn current_folder() -> Result<PathBuf, Failure> {
-    std::env::current_dir().map_err(|error| Failure::usage(format!("the current folder cannot be read: {error}")))
+    std::env::current_dir()
+        .map_err(|error| Failure::usage(format!("the current folder cannot be read: {error}")))
 }
 
 /// The URL of the store for a pipeline file in `folder`.
 ///
 /// # Errors
 /// Where what was said is no store.
-pub fn store_url_beside(global: &Global, config: &Config, folder: &Path) -> Result<StoreUrl, Failure> {
-    let said = global.store.clone().or_else(|| edge::variable("AURIA_STORE")).or_else(|| config.store.clone());
+pub fn store_url_beside(
+    global: &Global,
+    config: &Config,
+    folder: &Path,
+) -> Result<StoreUrl, Failure> {
+    let said = global
+        .store
+        .clone()
+        .or_else(|| edge::variable("AURIA_STORE"))
+        .or_else(|| config.store.clone());
     match said {
         Some(text) => parse(&text),
         None => parse(&folder.join(DEFAULT_FOLDER).to_string_lossy()),
@@ -49,17 +60,29 @@ pub fn store_url_beside(global: &Global, config: &Config, folder: &Path) -> Resu
 ///
 /// # Errors
 /// Where what was said is no store.
-pub fn store_url_upward(global: &Global, config: &Config, folder: &Path) -> Result<StoreUrl, Failure> {
-    let nearest = folder.ancestors().find(|folder| folder.join(DEFAULT_FOLDER).is_dir());
+pub fn store_url_upward(
+    global: &Global,
+    config: &Config,
+    folder: &Path,
+) -> Result<StoreUrl, Failure> {
+    let nearest = folder
+        .ancestors()
+        .find(|folder| folder.join(DEFAULT_FOLDER).is_dir());
     store_url_beside(global, config, nearest.unwrap_or(folder))
 }
 
 fn parse(text: &str) -> Result<StoreUrl, Failure> {
     let url = text.parse::<StoreUrl>().and_then(|url| match url {
         // Launchers work elsewhere: they need the whole path.
-        StoreUrl::Folder(folder) => std::path::absolute(&folder)
-            .map(StoreUrl::Folder)
-            .map_err(|source| StoreError::Local { doing: "find", path: folder, source }),
+        StoreUrl::Folder(folder) => {
+            std::path::absolute(&folder)
+                .map(StoreUrl::Folder)
+                .map_err(|source| StoreError::Local {
+                    doing: "find",
+                    path: folder,
+                    source,
+                })
+        }
         other => Ok(other),
     });
     url.map_err(|error| {
@@ -79,8 +102,10 @@ pub async fn existing(global: &Global, access: Access) -> Result<Store, Failure>
     if let Some(path) = url.folder()
         && !path.is_dir()
     {
-        return Err(Failure::usage(format!("there are no runs in {}", path.display()))
-            .help("run `auria-pipeline submit` first, or say where they are: `--store FOLDER`"));
+        return Err(
+            Failure::usage(format!("there are no runs in {}", path.display()))
+                .help("run `auria-pipeline submit` first, or say where they are: `--store FOLDER`"),
+        );
     }
     Ok(Store::open(&url, access).await?)
 }
@@ -95,15 +120,25 @@ pub async fn run(store: &Store, word: &str) -> Result<RunJson, Failure> {
     match runs::resolve(store, word).await {
         Ok(id) => Ok(runs::read(store, &id).await?),
         Err(StoreError::NotFound { .. }) if word == "latest" => {
-            Err(Failure::usage(format!("there is no run in {url} yet")).help("`auria-pipeline submit` starts one"))
+            Err(Failure::usage(format!("there is no run in {url} yet"))
+                .help("`auria-pipeline submit` starts one"))
         }
-        Err(StoreError::NotFound { .. }) => {
-            Err(Failure::usage(format!("no run in {url} is called `{word}` or begins with it")).help(list))
-        }
+        Err(StoreError::NotFound { .. }) => Err(Failure::usage(format!(
+            "no run in {url} is called `{word}` or begins with it"
+        ))
+        .help(list)),
         Err(StoreError::Ambiguous { matches, .. }) => {
-            let names = matches.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
-            Err(Failure::usage(format!("`{word}` is the beginning of {} runs: {names}", matches.len()))
-                .help("say a few more letters"))
+            let names = matches
+                .iter()
+                .take(5)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
+            Err(Failure::usage(format!(
+                "`{word}` is the beginning of {} runs: {names}",
+                matches.len()
+            ))
+            .help("say a few more letters"))
         }
         Err(error) => Err(error.into()),
     }

@@ -43,15 +43,28 @@ pub struct Planned {
 ///
 /// # Errors
 /// Exit 2 where anything is wrong with it; all of it is printed.
-pub async fn plan(global: &Global, file: &PipelineFile, name: Option<&str>, force_rerun: bool) -> Result<Planned, Failure> {
+pub async fn plan(
+    global: &Global,
+    file: &PipelineFile,
+    name: Option<&str>,
+    force_rerun: bool,
+) -> Result<Planned, Failure> {
     let which = file.pipeline.as_deref().map_or(Which::First, Which::Named);
     let checked = load::check(&file.file, which, &file.set)?;
     load::report(&checked.diagnostics, &checked.names, global.output)?;
     let Some(pipeline) = checked.pipelines.into_iter().next() else {
-        return Err(Failure::usage(format!("{} holds no pipeline", file.file.display())));
+        return Err(Failure::usage(format!(
+            "{} holds no pipeline",
+            file.file.display()
+        )));
     };
     if file.pipeline.is_none() && checked.names.len() > 1 {
-        eprintln!("note: {} is the first of {} pipelines; --pipeline picks another: {}", pipeline.name, checked.names.len(), checked.names[1..].join(", "));
+        eprintln!(
+            "note: {} is the first of {} pipelines; --pipeline picks another: {}",
+            pipeline.name,
+            checked.names.len(),
+            checked.names[1..].join(", ")
+        );
     }
     let folder = std::path::absolute(&file.file)
         .ok()
@@ -61,14 +74,19 @@ pub async fn plan(global: &Global, file: &PipelineFile, name: Option<&str>, forc
     check_target(global, &config)?;
     let store = open::store_url_beside(global, &config, &folder)?;
     let run = match name {
-        Some(name) => name.parse().map_err(|error: auria_core::ids::NameError| Failure::usage(format!("--name: {error}")))?,
+        Some(name) => name.parse().map_err(|error: auria_core::ids::NameError| {
+            Failure::usage(format!("--name: {error}"))
+        })?,
         None => new_run(&pipeline.name)?,
     };
 
     let needs = planner::needs(&pipeline);
     let mut errors = missing_files(&pipeline);
     for uri in &needs.uris {
-        let message = format!("`{}`: inputs from outside this machine are not fetched by `process`", uri.uri);
+        let message = format!(
+            "`{}`: inputs from outside this machine are not fetched by `process`",
+            uri.uri
+        );
         errors.push(
             Diagnostic::error("not-yet", message, &uri.place)
                 .help("copy it into a folder and name that with `path: ./folder`, or say `mode: direct` to pass the URI as text"),
@@ -88,7 +106,11 @@ pub async fn plan(global: &Global, file: &PipelineFile, name: Option<&str>, forc
         },
         ..Facts::default()
     };
-    let mut planned = Staging { snapshots: Vec::new(), sources: BTreeMap::new(), staged: Vec::new() };
+    let mut planned = Staging {
+        snapshots: Vec::new(),
+        sources: BTreeMap::new(),
+        staged: Vec::new(),
+    };
     if errors.is_empty() {
         // What a run writes is never part of what it reads.
         let exclude: Vec<PathBuf> = store.folder().map(Path::to_owned).into_iter().collect();
@@ -96,10 +118,24 @@ pub async fn plan(global: &Global, file: &PipelineFile, name: Option<&str>, forc
             match snapshot::scan(Path::new(&need.path), &exclude).await {
                 Ok(scanned) => {
                     let is_file = Path::new(&need.path).is_file();
-                    facts.snapshots.insert(need.path.clone(), Snapshot { digest: scanned.digest, is_file });
-                    planned.take(scanned, std::path::absolute(&need.path).unwrap_or_else(|_| need.path.clone().into()));
+                    facts.snapshots.insert(
+                        need.path.clone(),
+                        Snapshot {
+                            digest: scanned.digest,
+                            is_file,
+                        },
+                    );
+                    planned.take(
+                        scanned,
+                        std::path::absolute(&need.path)
+                            .unwrap_or_else(|_| need.path.clone().into()),
+                    );
                 }
-                Err(error) => errors.push(Diagnostic::error("unsuitable-file", error.to_string(), &need.place)),
+                Err(error) => errors.push(Diagnostic::error(
+                    "unsuitable-file",
+                    error.to_string(),
+                    &need.place,
+                )),
             }
         }
         if !needs.assets.is_empty() {
@@ -109,7 +145,11 @@ pub async fn plan(global: &Global, file: &PipelineFile, name: Option<&str>, forc
     if errors.is_empty() {
         match planner::plan(&pipeline, &facts) {
             Ok(plan) => {
-                load::report(&planner::notes(&pipeline, &facts), &checked.names, global.output)?;
+                load::report(
+                    &planner::notes(&pipeline, &facts),
+                    &checked.names,
+                    global.output,
+                )?;
                 check_room(&plan)?;
                 return Ok(Planned {
                     run,
@@ -144,11 +184,18 @@ impl Staging {
 
 /// Local paths that are not there, each at its place.
 pub fn missing_files(pipeline: &Pipeline) -> Vec<Diagnostic> {
-    let missing = planner::needs(pipeline).paths.into_iter().filter(|need| !Path::new(&need.path).exists());
+    let missing = planner::needs(pipeline)
+        .paths
+        .into_iter()
+        .filter(|need| !Path::new(&need.path).exists());
     missing
         .map(|need| {
-            Diagnostic::error("file-not-found", format!("`{}`: there is no such file or folder", need.path), &need.place)
-                .help("paths are relative to the folder of the file that names them")
+            Diagnostic::error(
+                "file-not-found",
+                format!("`{}`: there is no such file or folder", need.path),
+                &need.place,
+            )
+            .help("paths are relative to the folder of the file that names them")
         })
         .collect()
 }
@@ -163,7 +210,10 @@ async fn assets(
     let store = Store::open(url, Access::Read).await?;
     let mut errors = Vec::new();
     for need in needs {
-        let text = need.reference.strip_prefix("azureml:").unwrap_or(&need.reference);
+        let text = need
+            .reference
+            .strip_prefix("azureml:")
+            .unwrap_or(&need.reference);
         let (name, version) = text.split_once([':', '@']).unwrap_or((text, "latest"));
         let mut found = None;
         for kind in ["model", "data"] {
@@ -180,12 +230,16 @@ async fn assets(
             );
             continue;
         };
-        let staged = tempfile::tempdir().map_err(|error| Failure::unreachable(format!("a temporary folder: {error}")))?;
+        let staged = tempfile::tempdir()
+            .map_err(|error| Failure::unreachable(format!("a temporary folder: {error}")))?;
         let fetched = artifact::fetch(&store, &record.artifact, staged.path()).await?;
         let scanned = snapshot::scan(&fetched.path, &[]).await?;
         facts.assets.insert(
             need.reference.clone(),
-            Asset::Snapshot { digest: scanned.digest, data_type: record.artifact.data_type },
+            Asset::Snapshot {
+                digest: scanned.digest,
+                data_type: record.artifact.data_type,
+            },
         );
         planned.take(scanned, fetched.path);
         planned.staged.push(staged);
@@ -195,17 +249,33 @@ async fn assets(
 
 /// That the target is one that is built.
 fn check_target(global: &Global, config: &Config) -> Result<(), Failure> {
-    let said = global.on.clone().or_else(|| edge::variable("AURIA_TARGET")).or_else(|| config.target.clone());
+    let said = global
+        .on
+        .clone()
+        .or_else(|| edge::variable("AURIA_TARGET"))
+        .or_else(|| config.target.clone());
     let Some(said) = said else { return Ok(()) };
-    let target = config.computes.get(&said).map_or(said.as_str(), |compute| compute.target.as_str());
+    let target = config
+        .computes
+        .get(&said)
+        .map_or(said.as_str(), |compute| compute.target.as_str());
     match target {
         "process" => Ok(()),
-        "docker" | "kubernetes" => Err(Failure::usage(format!("--on {said}: the target `{target}` is not built yet"))
-            .help("`--on process` runs the steps on this machine")),
+        "docker" | "kubernetes" => Err(Failure::usage(format!(
+            "--on {said}: the target `{target}` is not built yet"
+        ))
+        .help("`--on process` runs the steps on this machine")),
         _ => {
             let computes: Vec<&str> = config.computes.keys().map(String::as_str).collect();
-            let known = if computes.is_empty() { String::new() } else { format!(", or a compute of auria.yaml: {}", computes.join(", ")) };
-            Err(Failure::usage(format!("--on {said}: there is no such target")).help(format!("use `process`{known}")))
+            let known = if computes.is_empty() {
+                String::new()
+            } else {
+                format!(", or a compute of auria.yaml: {}", computes.join(", "))
+            };
+            Err(
+                Failure::usage(format!("--on {said}: there is no such target"))
+                    .help(format!("use `process`{known}")),
+            )
         }
     }
 }
@@ -228,25 +298,43 @@ fn check_room(plan: &Plan) -> Result<(), Failure> {
 }
 
 /// The programs that commands begin with, as the launcher will find them.
-fn executables<'a>(words: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, Executable>, Failure> {
+fn executables<'a>(
+    words: impl Iterator<Item = &'a str>,
+) -> Result<BTreeMap<String, Executable>, Failure> {
     let mut folders = machine::program_folders();
-    folders.extend(edge::variable("PATH").iter().flat_map(std::env::split_paths));
+    folders.extend(
+        edge::variable("PATH")
+            .iter()
+            .flat_map(std::env::split_paths),
+    );
     let mut found = BTreeMap::new();
     for word in words {
-        let candidates: Vec<PathBuf> =
-            if word.contains('/') { vec![PathBuf::from(word)] } else { folders.iter().map(|folder| folder.join(word)).collect() };
-        let Some(path) = candidates.into_iter().find(|path| is_executable(path)) else { continue };
+        let candidates: Vec<PathBuf> = if word.contains('/') {
+            vec![PathBuf::from(word)]
+        } else {
+            folders.iter().map(|folder| folder.join(word)).collect()
+        };
+        let Some(path) = candidates.into_iter().find(|path| is_executable(path)) else {
+            continue;
+        };
         let mut hasher = blake3::Hasher::new();
-        hasher
-            .update_mmap_or_read(&path)
-            .map_err(|error| Failure::usage(format!("reading the program {}: {error}", path.display())))?;
-        found.insert(word.to_owned(), Executable { name: word.to_owned(), digest: hasher.finalize().into() });
+        hasher.update_mmap_or_read(&path).map_err(|error| {
+            Failure::usage(format!("reading the program {}: {error}", path.display()))
+        })?;
+        found.insert(
+            word.to_owned(),
+            Executable {
+                name: word.to_owned(),
+                digest: hasher.finalize().into(),
+            },
+        );
     }
     Ok(found)
 }
 
 fn is_executable(path: &Path) -> bool {
-    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 trait ReadAll {
@@ -261,7 +349,9 @@ impl ReadAll for blake3::Hasher {
 
 /// What tells this host from others.
 fn host_fingerprint() -> String {
-    let id = std::fs::read_to_string("/etc/machine-id").ok().filter(|id| !id.trim().is_empty());
+    let id = std::fs::read_to_string("/etc/machine-id")
+        .ok()
+        .filter(|id| !id.trim().is_empty());
     let id = id.unwrap_or_else(edge::host);
     blake3::hash(id.trim().as_bytes()).to_hex()[..16].to_owned()
 }
@@ -271,18 +361,30 @@ pub fn new_run(pipeline: &str) -> Result<RunId, Failure> {
     let mut slug: String = pipeline
         .to_lowercase()
         .chars()
-        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                c
+            } else {
+                '-'
+            }
+        })
         .take(24)
         .collect();
     slug = slug.trim_matches('-').to_owned();
     if slug.is_empty() {
         slug.push_str("run");
     }
-    let time: String =
-        edge::now().to_string().chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    let time: String = edge::now()
+        .to_string()
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>()
+        .to_lowercase();
     let time = time.trim_end_matches('z');
     let random = rand::random::<u16>();
-    format!("{slug}-{time}{random:04x}").parse().map_err(|error: auria_core::ids::NameError| Failure::usage(error.to_string()))
+    format!("{slug}-{time}{random:04x}")
+        .parse()
+        .map_err(|error: auria_core::ids::NameError| Failure::usage(error.to_string()))
 }
 
 #[cfg(test)]
@@ -292,7 +394,10 @@ mod tests {
     #[test]
     fn names_of_runs_sort_by_time_and_fit() {
         let first = new_run("Auria Kathi: a very long name of a pipeline, indeed").unwrap();
-        assert!(first.as_str().starts_with("auria-kathi--a-very-long-20"), "{first}");
+        assert!(
+            first.as_str().starts_with("auria-kathi--a-very-long-20"),
+            "{first}"
+        );
         assert!(first.as_str().len() <= 50);
         assert!(new_run("冬").unwrap().as_str().starts_with("run-20"));
     }

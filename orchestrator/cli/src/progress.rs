@@ -54,11 +54,21 @@ impl Progress {
             Show::Lines(Lines::new(std::io::stderr(), paint, begun))
         };
         let rows = Rows::new(plan.steps.iter().map(|step| step.path.clone()));
-        let inner = Inner { rows, status: Status::NotStarted, show, dirty: true };
-        let progress = Self { inner: Arc::new(Mutex::new(inner)) };
+        let inner = Inner {
+            rows,
+            status: Status::NotStarted,
+            show,
+            dirty: true,
+        };
+        let progress = Self {
+            inner: Arc::new(Mutex::new(inner)),
+        };
         let drawn = progress.clone();
         let task = terminal.live.then(|| {
-            #[expect(clippy::disallowed_methods, reason = "Frames owns the task, ends it and awaits it")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "Frames owns the task, ends it and awaits it"
+            )]
             tokio::spawn(async move {
                 let mut idle = 0;
                 let mut ticks = tokio::time::interval(FRAME);
@@ -71,7 +81,10 @@ impl Progress {
                 }
             })
         });
-        let frames = Frames { progress: progress.clone(), task };
+        let frames = Frames {
+            progress: progress.clone(),
+            task,
+        };
         (progress, frames)
     }
 
@@ -80,7 +93,12 @@ impl Progress {
         let inner = &mut *inner;
         let due = inner.dirty || anyway;
         if let (Show::Tree(tree), true) = (&mut inner.show, due) {
-            tree.draw(&inner.rows, inner.status, Terminal::of_stderr(), edge::now());
+            tree.draw(
+                &inner.rows,
+                inner.status,
+                Terminal::of_stderr(),
+                edge::now(),
+            );
             inner.dirty = false;
         }
         due
@@ -105,7 +123,9 @@ impl Progress {
         for view in state.changed() {
             let path = &view.step.path;
             let changed = inner.rows.put(row(&view));
-            if let (Show::Lines(lines), true, Some(row)) = (&mut inner.show, changed, inner.rows.get(path)) {
+            if let (Show::Lines(lines), true, Some(row)) =
+                (&mut inner.show, changed, inner.rows.get(path))
+            {
                 lines.changed(&inner.rows, row, now);
             }
         }
@@ -120,10 +140,15 @@ impl Progress {
 }
 
 fn row(view: &StepView<'_>) -> Row {
-    let source = view.outcome.and_then(|outcome| outcome.reused_from.as_ref());
+    let source = view
+        .outcome
+        .and_then(|outcome| outcome.reused_from.as_ref());
     let note = match source {
         Some(source) => Some(format!("from {}", source.run)),
-        None => view.reason.filter(|_| !view.status.is_success()).map(str::to_owned),
+        None => view
+            .reason
+            .filter(|_| !view.status.is_success())
+            .map(str::to_owned),
     };
     Row {
         path: view.step.path.clone(),
@@ -156,7 +181,11 @@ impl Frames {
         }
         self.progress.draw(true);
         if erase {
-            let mut inner = self.progress.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut inner = self
+                .progress
+                .inner
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Show::Tree(tree) = &mut inner.show {
                 tree.erase();
             }

@@ -42,7 +42,10 @@ pub struct RunReport {
     pub driver: Option<String>,
 }
 
-fn in_order<S: serde::Serializer>(steps: &[(String, StepReport)], serializer: S) -> Result<S::Ok, S::Error> {
+fn in_order<S: serde::Serializer>(
+    steps: &[(String, StepReport)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(steps.iter().map(|(path, step)| (path, step)))
 }
 
@@ -117,10 +120,16 @@ impl RunReport {
     /// The report of `run` in `state`.
     pub fn new(store: &Store, run: &RunJson, state: &RunState, driver: Option<String>) -> Self {
         let plan = &run.plan;
-        let steps = state.steps().map(|view| (view.step.path.display(), step_report(store, &view)));
+        let steps = state
+            .steps()
+            .map(|view| (view.step.path.display(), step_report(store, &view)));
         let view = state.view();
         let outputs = plan.outputs.iter().filter_map(|(name, output)| {
-            let artifact = state.step(&output.step)?.outcome?.outputs.get(&output.output)?;
+            let artifact = state
+                .step(&output.step)?
+                .outcome?
+                .outputs
+                .get(&output.output)?;
             Some((name.clone(), OutputReport::new(store, artifact)))
         });
         Self {
@@ -143,7 +152,9 @@ impl RunReport {
     pub fn text(&self, paint: Paint) -> String {
         let mut text = String::new();
         let took = match (self.started, self.ended) {
-            (Some(started), Some(ended)) => format!(" in {}", duration(ended.millis_since(started))),
+            (Some(started), Some(ended)) => {
+                format!(" in {}", duration(ended.millis_since(started)))
+            }
             _ => String::new(),
         };
         // Writing to a string cannot fail.
@@ -154,14 +165,28 @@ impl RunReport {
             paint.bold(self.run.as_str()),
             paint.status(self.status, &format!("{:?}", self.status)),
         );
-        let reused = self.steps.iter().filter(|(_, step)| step.status == Status::Reused).count();
+        let reused = self
+            .steps
+            .iter()
+            .filter(|(_, step)| step.status == Status::Reused)
+            .count();
         if reused > 0 {
-            let _ = writeln!(text, "  reused {reused} of {} steps (`auria-pipeline explain {} STEP` says why)", self.steps.len(), self.run);
+            let _ = writeln!(
+                text,
+                "  reused {reused} of {} steps (`auria-pipeline explain {} STEP` says why)",
+                self.steps.len(),
+                self.run
+            );
         }
         if let Some(driver) = &self.driver {
             let _ = writeln!(text, "  driven by {driver}");
         }
-        let width = self.steps.iter().map(|(path, _)| path.len()).max().unwrap_or(0);
+        let width = self
+            .steps
+            .iter()
+            .map(|(path, _)| path.len())
+            .max()
+            .unwrap_or(0);
         for (path, step) in &self.steps {
             let _ = writeln!(text, "  {}", step.line(path, width, paint));
             if step.status == Status::Failed {
@@ -169,7 +194,12 @@ impl RunReport {
                     let _ = writeln!(text, "      {} {line}", paint.dim("│"));
                 }
                 if step.attempts > 0 {
-                    let _ = writeln!(text, "      {} auria-pipeline logs {} {path}", paint.dim("all of it:"), self.run);
+                    let _ = writeln!(
+                        text,
+                        "      {} auria-pipeline logs {} {path}",
+                        paint.dim("all of it:"),
+                        self.run
+                    );
                 }
             }
         }
@@ -194,9 +224,14 @@ impl StepReport {
         let mut line = format!(
             "{} {path:width$}  {}",
             paint.status(self.status, status_symbol(self.status)),
-            paint.status(self.status, &format!("{:<12}", format!("{:?}", self.status))),
+            paint.status(
+                self.status,
+                &format!("{:<12}", format!("{:?}", self.status))
+            ),
         );
-        if let (Some(started), Some(ended), false) = (self.started, self.ended, self.status == Status::Reused) {
+        if let (Some(started), Some(ended), false) =
+            (self.started, self.ended, self.status == Status::Reused)
+        {
             let _ = write!(line, " {}", duration(ended.millis_since(started)));
         }
         if self.attempts > 1 {
@@ -217,7 +252,10 @@ impl StepReport {
 
 fn step_report(store: &Store, view: &StepView<'_>) -> StepReport {
     let outcome = view.outcome;
-    let outputs = outcome.map(|outcome| &outcome.outputs).into_iter().flatten();
+    let outputs = outcome
+        .map(|outcome| &outcome.outputs)
+        .into_iter()
+        .flatten();
     StepReport {
         status: view.status,
         attempts: view.attempts,
@@ -225,7 +263,9 @@ fn step_report(store: &Store, view: &StepView<'_>) -> StepReport {
         exit_code: view.exit_code,
         cause: view.cause,
         node: view.node.map(str::to_owned),
-        outputs: outputs.map(|(name, artifact)| (name.clone(), OutputReport::new(store, artifact))).collect(),
+        outputs: outputs
+            .map(|(name, artifact)| (name.clone(), OutputReport::new(store, artifact)))
+            .collect(),
         timings: outcome.map(|outcome| outcome.timings).unwrap_or_default(),
         message: view.reason.map(str::to_owned),
         started: view.started,

@@ -52,12 +52,17 @@ pub struct Lease {
 fn paths(folder: &Path, store: &str, run: &RunId) -> (PathBuf, PathBuf) {
     let name = blake3::hash(format!("{store}\n{run}").as_bytes()).to_hex();
     let stem = format!("driver-{}", &name[..20]);
-    (folder.join(format!("{stem}.lock")), folder.join(format!("{stem}.sock")))
+    (
+        folder.join(format!("{stem}.lock")),
+        folder.join(format!("{stem}.sock")),
+    )
 }
 
 fn read_holder(file: &mut File) -> String {
     let mut holder = String::new();
-    let read = file.rewind().and_then(|()| file.take(200).read_to_string(&mut holder));
+    let read = file
+        .rewind()
+        .and_then(|()| file.take(200).read_to_string(&mut holder));
     match read {
         Ok(_) if !holder.trim().is_empty() => holder.trim().to_owned(),
         _ => "another process".to_owned(),
@@ -71,7 +76,11 @@ impl Lease {
     /// [`LeaseError::Held`] where a living process holds it.
     pub fn take(folder: &Path, store: &str, run: &RunId) -> Result<Self, LeaseError> {
         let (path, socket) = paths(folder, store, run);
-        let fail = |source| LeaseError::Io { run: run.clone(), path: path.clone(), source };
+        let fail = |source| LeaseError::Io {
+            run: run.clone(),
+            path: path.clone(),
+            source,
+        };
         let mut lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -83,11 +92,17 @@ impl Lease {
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(LeaseError::Held { run: run.clone(), holder: read_holder(&mut lock) });
+                return Err(LeaseError::Held {
+                    run: run.clone(),
+                    holder: read_holder(&mut lock),
+                });
             }
             Err(TryLockError::Error(source)) => return Err(fail(source)),
         }
-        let host = nix::unistd::gethostname().map_or_else(|_| "this host".into(), |name| name.to_string_lossy().into_owned());
+        let host = nix::unistd::gethostname().map_or_else(
+            |_| "this host".into(),
+            |name| name.to_string_lossy().into_owned(),
+        );
         lock.set_len(0)
             .and_then(|()| write!(lock, "process {} on {host}", std::process::id()))
             .map_err(fail)?;
@@ -97,7 +112,11 @@ impl Lease {
             _ => {}
         }
         let listener = UnixListener::bind(&socket).map_err(fail)?;
-        Ok(Self { lock, socket, listener })
+        Ok(Self {
+            lock,
+            socket,
+            listener,
+        })
     }
 
     /// Who drives `run`, where a living process does.
@@ -116,7 +135,8 @@ impl Lease {
         loop {
             if let Ok((mut stream, _)) = self.listener.accept().await {
                 let mut byte = [0_u8; 1];
-                let read = tokio::time::timeout(std::time::Duration::from_secs(1), stream.read(&mut byte));
+                let read =
+                    tokio::time::timeout(std::time::Duration::from_secs(1), stream.read(&mut byte));
                 if matches!(read.await, Ok(Ok(1))) {
                     return Knock::Wake;
                 }
@@ -156,7 +176,9 @@ mod tests {
         assert!(!Lease::knock(folder.path(), "s", &run).await);
         let lease = Lease::take(folder.path(), "s", &run).unwrap();
         let held = Lease::take(folder.path(), "s", &run);
-        let Err(LeaseError::Held { holder, .. }) = held else { panic!("{held:?}") };
+        let Err(LeaseError::Held { holder, .. }) = held else {
+            panic!("{held:?}")
+        };
         assert!(holder.contains(&std::process::id().to_string()), "{holder}");
         let (knock, woken) = tokio::join!(lease.knocked(), Lease::knock(folder.path(), "s", &run));
         assert_eq!((knock, woken), (Knock::Wake, true));

@@ -34,12 +34,18 @@ pub async fn cancel(global: &Global, args: &RunArg) -> Result<u8, Failure> {
     if let Some(holder) = Lease::holder(folder.path(), &url, &run.run) {
         let value = json!({"run": run.run, "status": Status::CancelRequested});
         let text = || {
-            format!("asked {holder} to cancel run {}\n`auria-pipeline watch {}` follows it", run.run, run.run)
+            format!(
+                "asked {holder} to cancel run {}\n`auria-pipeline watch {}` follows it",
+                run.run, run.run
+            )
         };
         print::result(global.output, &value, text)?;
         return Ok(exit::DONE);
     }
-    eprintln!("nobody on this machine drives run {}: stopping its steps from here", run.run);
+    eprintln!(
+        "nobody on this machine drives run {}: stopping its steps from here",
+        run.run
+    );
     drive::drive(&store, &run, drive::Takeover::No, global.output).await?;
     Ok(exit::DONE)
 }

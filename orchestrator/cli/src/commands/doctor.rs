@@ -38,7 +38,9 @@ pub async fn doctor(global: &Global) -> Result<u8, Failure> {
     let config = Config::find(&folder)?;
     let mut findings = vec![machine(), gpus(), shell(), runtime(), config_file(&config)];
     findings.push(store(global, &config).await);
-    let bad = findings.iter().any(|finding| finding.verdict == Verdict::Bad);
+    let bad = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Bad);
     print::result(global.output, &findings, || {
         let paint = Paint::new(Terminal::of_stdout().colour);
         let mut text = String::new();
@@ -81,18 +83,31 @@ fn gpus() -> Finding {
             what: "GPUs",
             verdict: Verdict::Missing,
             detail: "none: steps that ask for a GPU are refused".to_owned(),
-            help: Some("with an NVIDIA driver, nvidia-smi -L lists them; AURIA_GPUS=0,1 says which to use".to_owned()),
+            help: Some(
+                "with an NVIDIA driver, nvidia-smi -L lists them; AURIA_GPUS=0,1 says which to use"
+                    .to_owned(),
+            ),
         };
     }
-    Finding { what: "GPUs", verdict: Verdict::Good, detail: ids.join(", "), help: None }
+    Finding {
+        what: "GPUs",
+        verdict: Verdict::Good,
+        detail: ids.join(", "),
+        help: None,
+    }
 }
 
 fn shell() -> Finding {
-    let found = ["/bin/bash", "/usr/bin/bash", "/bin/sh"].iter().find(|path| std::path::Path::new(path).exists());
+    let found = ["/bin/bash", "/usr/bin/bash", "/bin/sh"]
+        .iter()
+        .find(|path| std::path::Path::new(path).exists());
     match found {
-        Some(path) if path.ends_with("bash") => {
-            Finding { what: "shell", verdict: Verdict::Good, detail: format!("commands run by {path} -c"), help: None }
-        }
+        Some(path) if path.ends_with("bash") => Finding {
+            what: "shell",
+            verdict: Verdict::Good,
+            detail: format!("commands run by {path} -c"),
+            help: None,
+        },
         Some(path) => Finding {
             what: "shell",
             verdict: Verdict::Missing,
@@ -116,17 +131,23 @@ fn runtime() -> Finding {
             detail: root.path().display().to_string(),
             help: None,
         },
-        Err(failure) => {
-            Finding { what: "runtime folder", verdict: Verdict::Bad, detail: failure.to_string(), help: None }
-        }
+        Err(failure) => Finding {
+            what: "runtime folder",
+            verdict: Verdict::Bad,
+            detail: failure.to_string(),
+            help: None,
+        },
     }
 }
 
 fn config_file(config: &Config) -> Finding {
     match &config.file {
-        Some(file) => {
-            Finding { what: "config", verdict: Verdict::Good, detail: file.display().to_string(), help: None }
-        }
+        Some(file) => Finding {
+            what: "config",
+            verdict: Verdict::Good,
+            detail: file.display().to_string(),
+            help: None,
+        },
         None => Finding {
             what: "config",
             verdict: Verdict::Good,
@@ -148,10 +169,23 @@ async fn store(global: &Global, config: &Config) -> Finding {
         }
         let begun = edge::now();
         Store::open(&url, Access::Write).await?;
-        Ok::<_, Failure>(format!("{url}: one of many creators wins; opened in {} ms", edge::now().millis_since(begun)))
+        Ok::<_, Failure>(format!(
+            "{url}: one of many creators wins; opened in {} ms",
+            edge::now().millis_since(begun)
+        ))
     };
     match found.await {
-        Ok(detail) => Finding { what: "store", verdict: Verdict::Good, detail, help: None },
-        Err(failure) => Finding { what: "store", verdict: Verdict::Bad, detail: failure.to_string(), help: None },
+        Ok(detail) => Finding {
+            what: "store",
+            verdict: Verdict::Good,
+            detail,
+            help: None,
+        },
+        Err(failure) => Finding {
+            what: "store",
+            verdict: Verdict::Bad,
+            detail: failure.to_string(),
+            help: None,
+        },
     }
 }

@@ -27,7 +27,10 @@ pub async fn explain(global: &Global, args: &Explain) -> Result<u8, Failure> {
     let state = drive::look(&store, &run).await?;
     let note = reuse::read_note(&store, &run.run, &path).await?;
     let Some(view) = state.step(&path) else {
-        return Err(Failure::usage(format!("run {} has no step `{path}`", run.run)));
+        return Err(Failure::usage(format!(
+            "run {} has no step `{path}`",
+            run.run
+        )));
     };
 
     let miss = match (&note, &view.step.reuse) {
@@ -65,7 +68,12 @@ pub async fn explain(global: &Global, args: &Explain) -> Result<u8, Failure> {
     print::result(global.output, &value, || {
         let mut text = format!("{} {decision} in run {}\n", path.display(), run.run);
         if let Some(source) = &source {
-            let _ = writeln!(text, "  its key equals that of {} in run {}, whose outputs were there and whole", source.step.display(), source.run);
+            let _ = writeln!(
+                text,
+                "  its key equals that of {} in run {}, whose outputs were there and whole",
+                source.step.display(),
+                source.run
+            );
         }
         if let Some(miss) = &miss {
             text.push_str(&miss_text(miss));
@@ -96,7 +104,12 @@ fn miss_text(miss: &ReuseMiss) -> String {
         ReuseMiss::Changed { run, parts } => {
             let mut text = format!("  it differs from the last that finished, in run {run}:\n");
             for (name, (was, is)) in parts {
-                let _ = writeln!(text, "    {name}\n      was {}\n      is  {}", short(was), short(is));
+                let _ = writeln!(
+                    text,
+                    "    {name}\n      was {}\n      is  {}",
+                    short(was),
+                    short(is)
+                );
             }
             text
         }
@@ -105,9 +118,16 @@ fn miss_text(miss: &ReuseMiss) -> String {
             source.step.display(),
             source.run
         ),
-        ReuseMiss::BeingDeleted { source } => format!("  run {}, which has its outputs, is being deleted\n", source.run),
+        ReuseMiss::BeingDeleted { source } => format!(
+            "  run {}, which has its outputs, is being deleted\n",
+            source.run
+        ),
         ReuseMiss::TooOld { source } => {
-            format!("  {} in run {} is older than cache.max_age\n", source.step.display(), source.run)
+            format!(
+                "  {} in run {} is older than cache.max_age\n",
+                source.step.display(),
+                source.run
+            )
         }
     }
 }

@@ -23,9 +23,24 @@ const LOOK: Duration = Duration::from_millis(200);
 pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
     let store = open::existing(global, Access::Read).await?;
     let run = open::run(&store, &args.run).await?;
-    let step = args.step.as_ref().map(|name| find_step(&run, name)).transpose()?;
-    let mut tails = Tails { store: store.clone(), readers: BTreeMap::new(), prefix: step.is_none(), width: 0 };
-    tails.width = run.plan.steps.iter().map(|step| step.path.display().len()).max().unwrap_or(0);
+    let step = args
+        .step
+        .as_ref()
+        .map(|name| find_step(&run, name))
+        .transpose()?;
+    let mut tails = Tails {
+        store: store.clone(),
+        readers: BTreeMap::new(),
+        prefix: step.is_none(),
+        width: 0,
+    };
+    tails.width = run
+        .plan
+        .steps
+        .iter()
+        .map(|step| step.path.display().len())
+        .max()
+        .unwrap_or(0);
     let journal = Journal::new(store.clone(), run.run.clone());
     loop {
         // Read before the logs: what was written before the end is there after it.
@@ -36,8 +51,13 @@ pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
         };
         let claims = claims(&journal, &run, step.as_ref(), args.attempt).await?;
         if let (Some(number), true, false) = (args.attempt, claims.is_empty(), args.follow) {
-            return Err(Failure::usage(format!("attempt {number} has not begun, or there is none"))
-                .help(format!("`auria-pipeline show {}` says how many attempts each step had", run.run)));
+            return Err(Failure::usage(format!(
+                "attempt {number} has not begun, or there is none"
+            ))
+            .help(format!(
+                "`auria-pipeline show {}` says how many attempts each step had",
+                run.run
+            )));
         }
         for (id, nonce) in claims {
             tails.print(&id, &nonce, ended || !args.follow).await?;
@@ -54,10 +74,22 @@ pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
 /// # Errors
 /// Where there is none: with those that there are.
 pub fn find_step(run: &RunJson, name: &str) -> Result<StepPath, Failure> {
-    let path = run.plan.steps.iter().map(|step| &step.path).find(|path| path.as_str() == name || path.display() == name);
+    let path = run
+        .plan
+        .steps
+        .iter()
+        .map(|step| &step.path)
+        .find(|path| path.as_str() == name || path.display() == name);
     path.cloned().ok_or_else(|| {
-        let names: Vec<String> = run.plan.steps.iter().take(20).map(|step| step.path.display()).collect();
-        Failure::usage(format!("run {} has no step `{name}`", run.run)).help(format!("it has {}", names.join(", ")))
+        let names: Vec<String> = run
+            .plan
+            .steps
+            .iter()
+            .take(20)
+            .map(|step| step.path.display())
+            .collect();
+        Failure::usage(format!("run {} has no step `{name}`", run.run))
+            .help(format!("it has {}", names.join(", ")))
     })
 }
 
@@ -71,10 +103,17 @@ async fn claims(
 ) -> Result<Vec<(AttemptId, Nonce)>, Failure> {
     let found = journal.recover().await?;
     let mut claims: BTreeMap<(usize, u32), (AttemptId, Nonce)> = BTreeMap::new();
-    let places: BTreeMap<&StepPath, usize> =
-        run.plan.steps.iter().enumerate().map(|(place, step)| (&step.path, place)).collect();
+    let places: BTreeMap<&StepPath, usize> = run
+        .plan
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(place, step)| (&step.path, place))
+        .collect();
     for claim in found.claims {
-        let Some(&place) = places.get(&claim.attempt.step) else { continue };
+        let Some(&place) = places.get(&claim.attempt.step) else {
+            continue;
+        };
         let wanted = step.is_none_or(|step| *step == claim.attempt.step)
             && attempt.is_none_or(|number| number == claim.attempt.number);
         if wanted {

@@ -25,7 +25,12 @@ pub async fn model(global: &Global, args: &Model) -> Result<u8, Failure> {
                 if listed.is_empty() {
                     return "no models are registered; an output with `name` and `type: custom_model` is\n".to_owned();
                 }
-                listed.iter().map(|model| format!("{}  versions {}\n", model.name, model.versions.join(", "))).collect()
+                listed
+                    .iter()
+                    .map(|model| {
+                        format!("{}  versions {}\n", model.name, model.versions.join(", "))
+                    })
+                    .collect()
             })?;
         }
         Model::Show { model } => {
@@ -35,10 +40,18 @@ pub async fn model(global: &Global, args: &Model) -> Result<u8, Failure> {
                 None => registry::versions(&store, KIND, name).await?,
             };
             if records.is_empty() {
-                return Err(Failure::usage(format!("no model is called {name}")).help("`auria-pipeline model list` lists them"));
+                return Err(Failure::usage(format!("no model is called {name}"))
+                    .help("`auria-pipeline model list` lists them"));
             }
-            let value = json!(records.iter().map(|record| to_json(&store, record)).collect::<Vec<_>>());
-            print::result(global.output, &value, || records.iter().map(|record| text(&store, record)).collect())?;
+            let value = json!(
+                records
+                    .iter()
+                    .map(|record| to_json(&store, record))
+                    .collect::<Vec<_>>()
+            );
+            print::result(global.output, &value, || {
+                records.iter().map(|record| text(&store, record)).collect()
+            })?;
         }
     }
     Ok(exit::DONE)
@@ -72,11 +85,25 @@ fn text(store: &Store, record: &AssetRecord) -> String {
     let mut text = format!("{}:{}\n", record.name, record.version);
     // Writing to a string cannot fail.
     let _ = writeln!(text, "  created  {}", record.created);
-    let _ = writeln!(text, "  files    {}, {} bytes", record.artifact.files, record.artifact.bytes);
+    let _ = writeln!(
+        text,
+        "  files    {}, {} bytes",
+        record.artifact.files, record.artifact.bytes
+    );
     let _ = writeln!(text, "  digest   {}", record.artifact.digest);
-    let _ = writeln!(text, "  at       {}", plain(&store.uri(&record.artifact.prefix)));
+    let _ = writeln!(
+        text,
+        "  at       {}",
+        plain(&store.uri(&record.artifact.prefix))
+    );
     if let Some(origin) = &record.origin {
-        let _ = writeln!(text, "  from     {} of {} in run {}", origin.output, origin.step.display(), origin.run);
+        let _ = writeln!(
+            text,
+            "  from     {} of {} in run {}",
+            origin.output,
+            origin.step.display(),
+            origin.run
+        );
     }
     text
 }
@@ -89,6 +116,9 @@ mod tests {
     fn every_form_of_a_models_name() {
         assert_eq!(parse("auria-haiku"), ("auria-haiku", None));
         assert_eq!(parse("auria-haiku:3"), ("auria-haiku", Some("3")));
-        assert_eq!(parse("azureml:auria-haiku@latest"), ("auria-haiku", Some("latest")));
+        assert_eq!(
+            parse("azureml:auria-haiku@latest"),
+            ("auria-haiku", Some("latest"))
+        );
     }
 }

@@ -22,12 +22,21 @@ struct Made {
 }
 
 fn made(state: &RunState) -> Vec<Made> {
-    let outcomes = state.steps().filter_map(|view| Some((view.step.path.display(), view.outcome?.clone())));
+    let outcomes = state
+        .steps()
+        .filter_map(|view| Some((view.step.path.display(), view.outcome?.clone())));
     outcomes
         .flat_map(|(step, outcome)| {
-            let outputs: Vec<(String, Artifact)> =
-                outcome.outputs.iter().map(|(name, artifact)| (name.clone(), artifact.clone())).collect();
-            outputs.into_iter().map(move |(output, artifact)| Made { step: step.clone(), output, artifact })
+            let outputs: Vec<(String, Artifact)> = outcome
+                .outputs
+                .iter()
+                .map(|(name, artifact)| (name.clone(), artifact.clone()))
+                .collect();
+            outputs.into_iter().map(move |(output, artifact)| Made {
+                step: step.clone(),
+                output,
+                artifact,
+            })
         })
         .collect()
 }
@@ -43,15 +52,29 @@ pub async fn list(global: &Global, args: &RunArg) -> Result<u8, Failure> {
     let made = made(&state);
     let mut steps: BTreeMap<&str, BTreeMap<&str, OutputReport>> = BTreeMap::new();
     for one in &made {
-        steps.entry(&one.step).or_default().insert(&one.output, OutputReport::new(&store, &one.artifact));
+        steps
+            .entry(&one.step)
+            .or_default()
+            .insert(&one.output, OutputReport::new(&store, &one.artifact));
     }
     print::result(global.output, &steps, || {
         let mut text = String::new();
         for one in &made {
             let report = OutputReport::new(&store, &one.artifact);
-            let count = if report.files == 1 { "1 file".to_owned() } else { format!("{} files", report.files) };
+            let count = if report.files == 1 {
+                "1 file".to_owned()
+            } else {
+                format!("{} files", report.files)
+            };
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{}.{}  {count}, {} bytes\n  {}", one.step, one.output, report.bytes, plain(&report.uri));
+            let _ = writeln!(
+                text,
+                "{}.{}  {count}, {} bytes\n  {}",
+                one.step,
+                one.output,
+                report.bytes,
+                plain(&report.uri)
+            );
         }
         if made.is_empty() {
             let _ = writeln!(text, "run {} has no outputs yet", run.run);
@@ -79,12 +102,22 @@ pub async fn download(global: &Global, args: &Download) -> Result<u8, Failure> {
     let run = open::run(&store, &args.run).await?;
     let state = drive::look(&store, &run).await?;
     let made = made(&state);
-    let known = made.iter().map(|one| format!("{}.{}", one.step, one.output)).collect::<Vec<_>>().join(", ");
-    let to = args.to.clone().unwrap_or_else(|| PathBuf::from(run.run.as_str()));
+    let known = made
+        .iter()
+        .map(|one| format!("{}.{}", one.step, one.output))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let to = args
+        .to
+        .clone()
+        .unwrap_or_else(|| PathBuf::from(run.run.as_str()));
     let mut downloaded = Vec::new();
     for one in made {
         let wanted = args.step.as_ref().is_none_or(|step| *step == one.step)
-            && args.output_name.as_ref().is_none_or(|name| *name == one.output);
+            && args
+                .output_name
+                .as_ref()
+                .is_none_or(|name| *name == one.output);
         if !wanted {
             continue;
         }
@@ -107,7 +140,10 @@ pub async fn download(global: &Global, args: &Download) -> Result<u8, Failure> {
         });
     }
     print::result(global.output, &downloaded, || {
-        downloaded.iter().map(|one| format!("{}\n", one.path.display())).collect()
+        downloaded
+            .iter()
+            .map(|one| format!("{}\n", one.path.display()))
+            .collect()
     })?;
     Ok(exit::DONE)
 }
@@ -135,15 +171,29 @@ pub async fn metrics(global: &Global, args: &RunArg) -> Result<u8, Failure> {
             }
         }
         if all.is_empty() {
-            let _ = writeln!(text, "run {} has no metrics; a step appends JSON lines to $AURIA_METRICS", run.run);
+            let _ = writeln!(
+                text,
+                "run {} has no metrics; a step appends JSON lines to $AURIA_METRICS",
+                run.run
+            );
         }
         text
     })?;
     Ok(exit::DONE)
 }
 
-async fn of_step(store: &Store, state: &RunState, step: auria_core::StepPath) -> Result<Vec<serde_json::Value>, Failure> {
-    let Some((number, nonce)) = state.last_claim(&step) else { return Ok(Vec::new()) };
-    let id = AttemptId { run: state.run().clone(), step, number };
+async fn of_step(
+    store: &Store,
+    state: &RunState,
+    step: auria_core::StepPath,
+) -> Result<Vec<serde_json::Value>, Failure> {
+    let Some((number, nonce)) = state.last_claim(&step) else {
+        return Ok(Vec::new());
+    };
+    let id = AttemptId {
+        run: state.run().clone(),
+        step,
+        number,
+    };
     Ok(logs::read_metrics(store, &id, &nonce).await?)
 }

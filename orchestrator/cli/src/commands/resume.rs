@@ -22,7 +22,9 @@ use std::process::{Command, Stdio};
 pub async fn resume(global: &Global, args: &Resume) -> Result<u8, Failure> {
     let store = open::existing(global, Access::Write).await?;
     let mut run = open::run(&store, &args.run).await?;
-    let end = Journal::new(store.clone(), run.run.clone()).read_run_end().await?;
+    let end = Journal::new(store.clone(), run.run.clone())
+        .read_run_end()
+        .await?;
     if let Some(end) = end {
         eprintln!("run {} ended already", run.run);
         drive::print_report(&store, &run, global.output, None).await?;
@@ -32,7 +34,11 @@ pub async fn resume(global: &Global, args: &Resume) -> Result<u8, Failure> {
     if args.detach {
         return detach(&store, &run, global.output);
     }
-    let takeover = if args.takeover { Takeover::Yes } else { Takeover::No };
+    let takeover = if args.takeover {
+        Takeover::Yes
+    } else {
+        Takeover::No
+    };
     drive::drive(&store, &run, takeover, global.output).await
 }
 
@@ -49,13 +55,18 @@ pub async fn prepare(store: &Store, run: &mut RunJson) -> Result<(), Failure> {
             continue;
         }
         let lost = |why: String| {
-            Failure::usage(format!("run {} was cut short while it was being submitted: {why}", run.run))
-                .help("submit it again")
+            Failure::usage(format!(
+                "run {} was cut short while it was being submitted: {why}",
+                run.run
+            ))
+            .help("submit it again")
         };
         let Some(source) = run.sources.get(&digest) else {
             return Err(lost(format!("the snapshot {digest} is not in the store")));
         };
-        let scanned = snapshot::scan(source, &[]).await.map_err(|error| lost(error.to_string()))?;
+        let scanned = snapshot::scan(source, &[])
+            .await
+            .map_err(|error| lost(error.to_string()))?;
         if scanned.digest != digest {
             return Err(lost(format!("{} has changed since", source.display())));
         }
@@ -71,13 +82,25 @@ pub async fn prepare(store: &Store, run: &mut RunJson) -> Result<(), Failure> {
 /// Where it cannot be started.
 pub fn detach(store: &Store, run: &RunJson, output: OutputFormat) -> Result<u8, Failure> {
     let runtime = drive::runtime()?;
-    let failed = |error: std::io::Error| Failure::unreachable(format!("starting a driver in the background: {error}"));
+    let failed = |error: std::io::Error| {
+        Failure::unreachable(format!("starting a driver in the background: {error}"))
+    };
     let log = runtime.path().join(format!("driver-{}.log", run.run));
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&log).map_err(failed)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log)
+        .map_err(failed)?;
     let program = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(program);
     command
-        .args(["drive", run.run.as_str(), "--store", &store.url().to_string()])
+        .args([
+            "drive",
+            run.run.as_str(),
+            "--store",
+            &store.url().to_string(),
+        ])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(file)

@@ -50,11 +50,17 @@ pub async fn list(global: &Global, args: &Runs) -> Result<u8, Failure> {
     let filtered = wanted.is_some() || args.experiment.is_some();
     let limit = if filtered { usize::MAX } else { args.last };
     let recent = runs::list_recent(&store, limit).await?;
-    let recent = recent.into_iter().filter(|run| args.experiment.as_ref().is_none_or(|name| run.experiment == *name));
+    let recent = recent.into_iter().filter(|run| {
+        args.experiment
+            .as_ref()
+            .is_none_or(|name| run.experiment == *name)
+    });
     let lines: Vec<Line> = futures::stream::iter(recent)
         .map(|run| line(&store, folder.path(), run))
         .buffered(AT_ONCE)
-        .try_filter(|line| futures::future::ready(wanted.is_none_or(|status| line.status == status)))
+        .try_filter(|line| {
+            futures::future::ready(wanted.is_none_or(|status| line.status == status))
+        })
         .take(args.last)
         .try_collect()
         .await?;
@@ -63,7 +69,9 @@ pub async fn list(global: &Global, args: &Runs) -> Result<u8, Failure> {
 }
 
 async fn line(store: &Store, folder: &std::path::Path, run: RecentRun) -> Result<Line, Failure> {
-    let end = Journal::new(store.clone(), run.run.clone()).read_run_end().await?;
+    let end = Journal::new(store.clone(), run.run.clone())
+        .read_run_end()
+        .await?;
     let driver = match &end {
         Some(_) => None,
         None => Lease::holder(folder, &store.url().to_string(), &run.run),
@@ -92,7 +100,11 @@ fn table(lines: &[Line]) -> String {
         text.push_str("no runs\n");
     }
     let now = edge::now();
-    let width = lines.iter().map(|line| line.run.as_str().len()).max().unwrap_or(0);
+    let width = lines
+        .iter()
+        .map(|line| line.run.as_str().len())
+        .max()
+        .unwrap_or(0);
     for line in lines {
         let took = match (line.started, line.ended) {
             (Some(started), Some(ended)) => duration(ended.millis_since(started)),
@@ -104,11 +116,21 @@ fn table(lines: &[Line]) -> String {
             "{} {:width$}  {}  {took:>12}  {} ago",
             paint.status(line.status, status_symbol(line.status)),
             line.run,
-            paint.status(line.status, &format!("{:<13}", format!("{:?}", line.status))),
+            paint.status(
+                line.status,
+                &format!("{:<13}", format!("{:?}", line.status))
+            ),
             duration(now.millis_since(line.created) / 1000 * 1000),
         );
         if line.status == Status::NotResponding {
-            let _ = writeln!(text, "  {}", paint.dim(&format!("nobody drives it: auria-pipeline resume {}", line.run)));
+            let _ = writeln!(
+                text,
+                "  {}",
+                paint.dim(&format!(
+                    "nobody drives it: auria-pipeline resume {}",
+                    line.run
+                ))
+            );
         }
     }
     text

@@ -29,7 +29,8 @@ const LOOKED_AT: usize = 10;
 /// # Errors
 /// Exit 2 where the pipeline is wrong, 4 where the store fails.
 pub async fn submit(global: &Global, args: &Submit) -> Result<u8, Failure> {
-    let mut planned = planning::plan(global, &args.file, args.name.as_deref(), args.force_rerun).await?;
+    let mut planned =
+        planning::plan(global, &args.file, args.name.as_deref(), args.force_rerun).await?;
     if let Some(experiment) = &args.experiment {
         planned.plan.experiment.clone_from(experiment);
     }
@@ -43,7 +44,12 @@ pub async fn submit(global: &Global, args: &Submit) -> Result<u8, Failure> {
     go(&store, &run, args.detach, global.output).await
 }
 
-async fn go(store: &Store, run: &RunJson, background: bool, output: OutputFormat) -> Result<u8, Failure> {
+async fn go(
+    store: &Store,
+    run: &RunJson,
+    background: bool,
+    output: OutputFormat,
+) -> Result<u8, Failure> {
     if background {
         return detach(store, run, output);
     }
@@ -55,7 +61,10 @@ async fn go(store: &Store, run: &RunJson, background: bool, output: OutputFormat
 async fn say_unfinished(store: &Store) -> Result<(), Failure> {
     let folder = drive::runtime()?;
     for recent in runs::list_recent(store, LOOKED_AT).await? {
-        let ended = Journal::new(store.clone(), recent.run.clone()).read_run_end().await?.is_some();
+        let ended = Journal::new(store.clone(), recent.run.clone())
+            .read_run_end()
+            .await?
+            .is_some();
         if !ended && Lease::holder(folder.path(), &store.url().to_string(), &recent.run).is_none() {
             eprintln!(
                 "note: run {} did not end and nobody on this machine drives it: `auria-pipeline resume {}` takes it up",
@@ -74,7 +83,10 @@ async fn create(store: &Store, planned: Planned, global: &Global) -> Result<RunJ
         nonce: auria_engine::driver::nonce(),
         state: RunState::Preparing,
         created: edge::now(),
-        by: Submitter { user: edge::user(), host: edge::host() },
+        by: Submitter {
+            user: edge::user(),
+            host: edge::host(),
+        },
         target: global.on.clone().unwrap_or_else(|| "process".to_owned()),
         parameters: planned.plan.inputs.clone(),
         snapshots: planned.plan.snapshots(),
@@ -83,12 +95,27 @@ async fn create(store: &Store, planned: Planned, global: &Global) -> Result<RunJ
         plan: Arc::new(planned.plan.clone()),
     };
     taken(runs::create(store, &run).await)?;
-    for scanned in planned.snapshots.iter().filter(|scanned| run.snapshots.contains(&scanned.digest)) {
+    for scanned in planned
+        .snapshots
+        .iter()
+        .filter(|scanned| run.snapshots.contains(&scanned.digest))
+    {
         if snapshot::exists(store, &scanned.digest).await? {
             continue;
         }
-        let source = run.sources.get(&scanned.digest).map(|path| path.display().to_string()).unwrap_or_default();
-        eprintln!("uploading {source}: {}, {} KiB", load::count(usize::try_from(scanned.files()).unwrap_or(usize::MAX), "file"), scanned.bytes().div_ceil(1024));
+        let source = run
+            .sources
+            .get(&scanned.digest)
+            .map(|path| path.display().to_string())
+            .unwrap_or_default();
+        eprintln!(
+            "uploading {source}: {}, {} KiB",
+            load::count(
+                usize::try_from(scanned.files()).unwrap_or(usize::MAX),
+                "file"
+            ),
+            scanned.bytes().div_ceil(1024)
+        );
         snapshot::upload(store, scanned).await?;
     }
     runs::mark_ready(store, &mut run).await?;
@@ -97,9 +124,8 @@ async fn create(store: &Store, planned: Planned, global: &Global) -> Result<RunJ
 
 fn taken(created: Result<(), auria_store::StoreError>) -> Result<(), Failure> {
     created.map_err(|error| match error.kind() {
-        auria_store::ErrorKind::Conflict => {
-            Failure::usage(error.to_string()).help("give another `--name`, or none: then the run is named by its time")
-        }
+        auria_store::ErrorKind::Conflict => Failure::usage(error.to_string())
+            .help("give another `--name`, or none: then the run is named by its time"),
         _ => error.into(),
     })
 }
@@ -113,10 +139,18 @@ pub async fn retry(global: &Global, args: &Retry) -> Result<u8, Failure> {
     let old = open::run(&store, &args.run).await?;
     let journal = Journal::new(store.clone(), old.run.clone());
     if journal.read_run_end().await?.is_none() {
-        return Err(Failure::usage(format!("run {} has not ended", old.run))
-            .help(format!("`auria-pipeline resume {}` takes it up, `cancel` ends it", old.run)));
+        return Err(
+            Failure::usage(format!("run {} has not ended", old.run)).help(format!(
+                "`auria-pipeline resume {}` takes it up, `cancel` ends it",
+                old.run
+            )),
+        );
     }
-    let again = args.from.iter().map(|name| find_step(&old, name)).collect::<Result<Vec<_>, _>>()?;
+    let again = args
+        .from
+        .iter()
+        .map(|name| find_step(&old, name))
+        .collect::<Result<Vec<_>, _>>()?;
     let again = with_dependents(&old.plan, again);
 
     let mut run = old.clone();
@@ -128,28 +162,47 @@ pub async fn retry(global: &Global, args: &Retry) -> Result<u8, Failure> {
     taken(runs::create(&store, &run).await)?;
     let mut kept = 0;
     for outcome in journal.read_outcomes().await?.values() {
-        if outcome.status.is_success() && !again.contains(&outcome.step) && keep(&store, &old, &run, outcome).await? {
+        if outcome.status.is_success()
+            && !again.contains(&outcome.step)
+            && keep(&store, &old, &run, outcome).await?
+        {
             kept += 1;
         }
     }
     runs::mark_ready(&store, &mut run).await?;
-    eprintln!("keeps {} of run {}", load::count(kept, "finished step"), old.run);
+    eprintln!(
+        "keeps {} of run {}",
+        load::count(kept, "finished step"),
+        old.run
+    );
     go(&store, &run, args.detach, global.output).await
 }
 
 /// Lets a finished step of `old` stand in `run`; says whether its outputs are there.
 /// The reference comes first, then the look, then the commit.
-async fn keep(store: &Store, old: &RunJson, run: &RunJson, outcome: &Outcome) -> Result<bool, Failure> {
-    let source = outcome
-        .reused_from
-        .clone()
-        .unwrap_or_else(|| ReuseSource { run: old.run.clone(), step: outcome.step.clone() });
+async fn keep(
+    store: &Store,
+    old: &RunJson,
+    run: &RunJson,
+    outcome: &Outcome,
+) -> Result<bool, Failure> {
+    let source = outcome.reused_from.clone().unwrap_or_else(|| ReuseSource {
+        run: old.run.clone(),
+        step: outcome.step.clone(),
+    });
     let reference = serde_json::json!({"run": run.run, "step": outcome.step, "at": edge::now()});
-    store.write_json(&layout::reference(&source.run, &run.run), &reference).await?;
+    store
+        .write_json(&layout::reference(&source.run, &run.run), &reference)
+        .await?;
     for made in outcome.outputs.values() {
         match artifact::verify(store, made, Depth::Sizes).await {
             Ok(()) => {}
-            Err(error) if matches!(error.kind(), auria_store::ErrorKind::NotFound | auria_store::ErrorKind::Corrupt) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    auria_store::ErrorKind::NotFound | auria_store::ErrorKind::Corrupt
+                ) =>
+            {
                 eprintln!("note: {} runs again: {error}", outcome.step.display());
                 return Ok(false);
             }
@@ -171,7 +224,9 @@ async fn keep(store: &Store, old: &RunJson, run: &RunJson, outcome: &Outcome) ->
         ended: edge::now(),
         ..outcome.clone()
     };
-    Journal::new(store.clone(), run.run.clone()).commit(&kept).await?;
+    Journal::new(store.clone(), run.run.clone())
+        .commit(&kept)
+        .await?;
     Ok(true)
 }
 
@@ -180,7 +235,10 @@ fn with_dependents(plan: &Plan, steps: Vec<StepPath>) -> BTreeSet<StepPath> {
     let mut again: BTreeSet<StepPath> = steps.into_iter().collect();
     // Dependencies stand before dependents in a plan.
     for step in &plan.steps {
-        let needs = step.inputs.values().any(|input| matches!(input, PlannedInput::Step { step, .. } if again.contains(step)));
+        let needs = step
+            .inputs
+            .values()
+            .any(|input| matches!(input, PlannedInput::Step { step, .. } if again.contains(step)));
         if needs || step.after.iter().any(|after| again.contains(after)) {
             again.insert(step.path.clone());
         }

@@ -32,11 +32,18 @@ pub async fn watch(global: &Global, args: &RunArg) -> Result<u8, Failure> {
             break end.status;
         }
         // A driver that was killed a moment ago may be followed by another.
-        alone = if Lease::holder(folder.path(), &store.url().to_string(), &run.run).is_some() { 0 } else { alone + 1 };
+        alone = if Lease::holder(folder.path(), &store.url().to_string(), &run.run).is_some() {
+            0
+        } else {
+            alone + 1
+        };
         if alone > 10 {
             frames.finish(false).await;
-            return Err(Failure::unreachable(format!("nobody on this machine drives run {}", run.run))
-                .help(format!("`auria-pipeline resume {}` takes it up", run.run)));
+            return Err(Failure::unreachable(format!(
+                "nobody on this machine drives run {}",
+                run.run
+            ))
+            .help(format!("`auria-pipeline resume {}` takes it up", run.run)));
         }
         tokio::time::sleep(LOOK).await;
     };

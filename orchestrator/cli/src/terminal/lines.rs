@@ -24,7 +24,14 @@ impl<W: Write> Lines<W> {
         if row.status == Status::NotStarted {
             return;
         }
-        let width = rows.all().iter().take(200).map(|row| row.path.display().len()).max().unwrap_or(0).min(40);
+        let width = rows
+            .all()
+            .iter()
+            .take(200)
+            .map(|row| row.path.display().len())
+            .max()
+            .unwrap_or(0)
+            .min(40);
         let mut text = format!(
             "{:>9}  {} {:width$}  {}",
             duration(now.millis_since(self.begun)),
@@ -32,7 +39,9 @@ impl<W: Write> Lines<W> {
             row.path.display(),
             self.paint.status(row.status, &format!("{:?}", row.status)),
         );
-        if let (true, Some(started), Some(ended)) = (row.status.is_terminal(), row.started, row.ended) {
+        if let (true, Some(started), Some(ended)) =
+            (row.status.is_terminal(), row.started, row.ended)
+        {
             text.push_str(&format!("  {}", duration(ended.millis_since(started))));
         }
         if row.attempts > 1 {

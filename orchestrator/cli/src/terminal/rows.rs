@@ -46,9 +46,17 @@ impl Rows {
                 line: None,
             })
             .collect();
-        let places = rows.iter().enumerate().map(|(i, row)| (row.path.clone(), i)).collect();
+        let places = rows
+            .iter()
+            .enumerate()
+            .map(|(i, row)| (row.path.clone(), i))
+            .collect();
         let counts = BTreeMap::from([(Status::NotStarted, rows.len())]);
-        Self { rows, places, counts }
+        Self {
+            rows,
+            places,
+            counts,
+        }
     }
 
     /// All of them.
@@ -68,12 +76,16 @@ impl Rows {
 
     /// Puts `row` in the place of the one before; says whether its status or note changed.
     pub fn put(&mut self, mut row: Row) -> bool {
-        let Some(&place) = self.places.get(&row.path) else { return false };
+        let Some(&place) = self.places.get(&row.path) else {
+            return false;
+        };
         let before = &mut self.rows[place];
         if row.line.is_none() {
             row.line = before.line.take();
         }
-        let changed = before.status != row.status || before.note != row.note || before.attempts != row.attempts;
+        let changed = before.status != row.status
+            || before.note != row.note
+            || before.attempts != row.attempts;
         if before.status != row.status {
             if let Some(count) = self.counts.get_mut(&before.status) {
                 *count = count.saturating_sub(1);

@@ -22,12 +22,26 @@ pub struct Tree<W> {
 impl<W: Write> Tree<W> {
     /// Draws to `out`; `title` names the run, times are counted from `begun`.
     pub fn new(out: W, paint: Paint, title: String, begun: Timestamp) -> Self {
-        Self { out, paint, title, begun, drawn: 0 }
+        Self {
+            out,
+            paint,
+            title,
+            begun,
+            drawn: 0,
+        }
     }
 
     /// Draws `rows` over the frame before.
     pub fn draw(&mut self, rows: &Rows, status: Status, terminal: Terminal, now: Timestamp) {
-        let lines = frame(rows, self.paint, &self.title, status, now.millis_since(self.begun), terminal, now);
+        let lines = frame(
+            rows,
+            self.paint,
+            &self.title,
+            status,
+            now.millis_since(self.begun),
+            terminal,
+            now,
+        );
         let mut text = String::from("\x1b[?2026h");
         text.push_str(&self.rewind());
         for line in &lines {
@@ -36,25 +50,38 @@ impl<W: Write> Tree<W> {
         }
         text.push_str("\x1b[J\x1b[?2026l");
         self.drawn = lines.len();
-        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        let _ = self
+            .out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.out.flush());
     }
 
     fn rewind(&self) -> String {
-        if self.drawn == 0 { String::new() } else { format!("\x1b[{}A\r", self.drawn) }
+        if self.drawn == 0 {
+            String::new()
+        } else {
+            format!("\x1b[{}A\r", self.drawn)
+        }
     }
 
     /// Takes the tree away.
     pub fn erase(&mut self) {
         let text = format!("{}\x1b[J", self.rewind());
         self.drawn = 0;
-        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        let _ = self
+            .out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.out.flush());
     }
 
     /// Writes `text` above the tree; the next frame is drawn below it.
     pub fn note(&mut self, text: &str) {
         let text = format!("{}\x1b[J{}\r\n", self.rewind(), text.replace('\n', "\r\n"));
         self.drawn = 0;
-        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        let _ = self
+            .out
+            .write_all(text.as_bytes())
+            .and_then(|()| self.out.flush());
     }
 }
 
@@ -71,12 +98,31 @@ fn rank(row: &Row) -> u8 {
     }
 }
 
-fn frame(rows: &Rows, paint: Paint, title: &str, status: Status, elapsed: u64, terminal: Terminal, now: Timestamp) -> Vec<String> {
+fn frame(
+    rows: &Rows,
+    paint: Paint,
+    title: &str,
+    status: Status,
+    elapsed: u64,
+    terminal: Terminal,
+    now: Timestamp,
+) -> Vec<String> {
     let all = rows.all();
-    let done = [Status::Completed, Status::Reused].map(|status| rows.count(status)).iter().sum::<usize>();
-    let head = format!("{status:?}  {done}/{} steps  {}", all.len(), duration(elapsed));
+    let done = [Status::Completed, Status::Reused]
+        .map(|status| rows.count(status))
+        .iter()
+        .sum::<usize>();
+    let head = format!(
+        "{status:?}  {done}/{} steps  {}",
+        all.len(),
+        duration(elapsed)
+    );
     let title = fit(title, terminal.width.saturating_sub(head.width() + 3));
-    let mut lines = vec![format!("{}  {}", paint.bold(&title), paint.status(status, &head))];
+    let mut lines = vec![format!(
+        "{}  {}",
+        paint.bold(&title),
+        paint.status(status, &head)
+    )];
 
     let room = terminal.height.saturating_sub(3).max(1);
     let shown: Vec<&Row> = if all.len() <= room {
@@ -89,15 +135,31 @@ fn frame(rows: &Rows, paint: Paint, title: &str, status: Status, elapsed: u64, t
         places.into_iter().map(|place| &all[place]).collect()
     };
     let names: Vec<String> = shown.iter().map(|row| label(&row.path)).collect();
-    let width = names.iter().map(|name| name.width()).max().unwrap_or(0).min(terminal.width / 3);
+    let width = names
+        .iter()
+        .map(|name| name.width())
+        .max()
+        .unwrap_or(0)
+        .min(terminal.width / 3);
     for (i, (row, name)) in shown.iter().zip(&names).enumerate() {
         let last = i + 1 == shown.len() && shown.len() == all.len();
-        lines.push(line(row, name, width, if last { "└─" } else { "├─" }, paint, terminal, now));
+        lines.push(line(
+            row,
+            name,
+            width,
+            if last { "└─" } else { "├─" },
+            paint,
+            terminal,
+            now,
+        ));
     }
     if shown.len() < all.len() {
         let hidden = all.len() - shown.len();
         let waiting = rows.count(Status::NotStarted) + rows.count(Status::Queued);
-        lines.push(paint.dim(&fit(&format!("└─ and {hidden} more: {done} done, {waiting} waiting"), terminal.width)));
+        lines.push(paint.dim(&fit(
+            &format!("└─ and {hidden} more: {done} done, {waiting} waiting"),
+            terminal.width,
+        )));
     }
     lines
 }
@@ -108,7 +170,15 @@ fn label(path: &auria_core::StepPath) -> String {
     format!("{}{}", "  ".repeat(depth.min(4)), path.display())
 }
 
-fn line(row: &Row, name: &str, width: usize, branch: &str, paint: Paint, terminal: Terminal, now: Timestamp) -> String {
+fn line(
+    row: &Row,
+    name: &str,
+    width: usize,
+    branch: &str,
+    paint: Paint,
+    terminal: Terminal,
+    now: Timestamp,
+) -> String {
     let time = match (row.started, row.ended) {
         (Some(started), Some(ended)) => duration(ended.millis_since(started)),
         (Some(started), None) => duration(now.millis_since(started) / 100 * 100),
@@ -149,26 +219,60 @@ mod tests {
     use unicode_width::UnicodeWidthStr;
 
     fn terminal(width: usize, height: usize) -> Terminal {
-        Terminal { live: true, colour: false, width, height }
+        Terminal {
+            live: true,
+            colour: false,
+            width,
+            height,
+        }
     }
 
     #[test]
     fn no_line_is_wider_and_no_frame_higher_than_the_terminal() {
         for (width, height, steps) in [(80, 24, 4), (80, 24, 500), (40, 6, 30), (200, 50, 45)] {
-            let mut rows = Rows::new((0..steps).map(|i| format!("group.step_{i}").parse().unwrap()));
+            let mut rows =
+                Rows::new((0..steps).map(|i| format!("group.step_{i}").parse().unwrap()));
             for i in (0..steps).step_by(3) {
                 let path = format!("group.step_{i}").parse().unwrap();
-                let status = if i == 27 { Status::Failed } else { Status::Running };
-                let line = Some("a line of the log that is far too long for any terminal ".repeat(9));
-                rows.put(Row { path, status, started: Some(Timestamp(0)), ended: None, attempts: 2, note: None, line });
+                let status = if i == 27 {
+                    Status::Failed
+                } else {
+                    Status::Running
+                };
+                let line =
+                    Some("a line of the log that is far too long for any terminal ".repeat(9));
+                rows.put(Row {
+                    path,
+                    status,
+                    started: Some(Timestamp(0)),
+                    ended: None,
+                    attempts: 2,
+                    note: None,
+                    line,
+                });
             }
-            let lines = frame(&rows, Paint::new(false), &"run ".repeat(60), Status::Running, 61_000, terminal(width, height), Timestamp(61_000));
+            let lines = frame(
+                &rows,
+                Paint::new(false),
+                &"run ".repeat(60),
+                Status::Running,
+                61_000,
+                terminal(width, height),
+                Timestamp(61_000),
+            );
             assert!(lines.len() < height, "{} lines on {height}", lines.len());
             for line in &lines {
-                assert!(line.width() <= width, "{} columns of {width}: {line}", line.width());
+                assert!(
+                    line.width() <= width,
+                    "{} columns of {width}: {line}",
+                    line.width()
+                );
             }
             if steps > 27 {
-                assert!(lines.iter().any(|line| line.contains("Failed")), "the failed step is shown");
+                assert!(
+                    lines.iter().any(|line| line.contains("Failed")),
+                    "the failed step is shown"
+                );
             }
         }
     }

@@ -10,7 +10,9 @@ use auria_core::plan::Plan;
 use auria_core::run::{AttemptNews, Effect, Event, RunState};
 use auria_core::ticket::Ticket;
 use auria_core::{AttemptId, RunId, Timestamp};
-use auria_store::{Commit, ErrorKind, Journal, Store, StoreError, checkpoint, export, registry, reuse};
+use auria_store::{
+    Commit, ErrorKind, Journal, Store, StoreError, checkpoint, export, registry, reuse,
+};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,7 +52,12 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    pub(super) fn new<E: Executor + 'static>(driver: &Driver<E>, journal: Journal, epoch: u64, tail: LogTail) -> Self {
+    pub(super) fn new<E: Executor + 'static>(
+        driver: &Driver<E>,
+        journal: Journal,
+        epoch: u64,
+        tail: LogTail,
+    ) -> Self {
         Self {
             run: driver.run.clone(),
             plan: driver.plan.clone(),
@@ -91,7 +98,10 @@ impl Hands {
     }
 
     fn stand(&mut self, records: Vec<LogRecord>) -> Vec<Event> {
-        let fresh: Vec<LogRecord> = records.into_iter().filter(|record| record.seq >= self.tail.next()).collect();
+        let fresh: Vec<LogRecord> = records
+            .into_iter()
+            .filter(|record| record.seq >= self.tail.next())
+            .collect();
         for record in &fresh {
             self.tail.saw(record);
         }
@@ -122,8 +132,18 @@ impl Hands {
                     self.decisions.push_back(decision);
                     self.append_next();
                 }
-                Effect::LookUpReuse { step, key, parts, max_age_ms } => {
-                    let (store, run, plan, now) = (self.store.clone(), self.run.clone(), self.plan.clone(), self.now);
+                Effect::LookUpReuse {
+                    step,
+                    key,
+                    parts,
+                    max_age_ms,
+                } => {
+                    let (store, run, plan, now) = (
+                        self.store.clone(),
+                        self.run.clone(),
+                        self.plan.clone(),
+                        self.now,
+                    );
                     self.spawn("looking for something to reuse", async move {
                         let query = reuse::Query {
                             run: &run,
@@ -136,7 +156,10 @@ impl Hands {
                         let answer = reuse::look_up(&store, &query, now()).await?;
                         let note = reuse::Note { key, parts, answer };
                         reuse::write_note(&store, &run, &step, &note).await?;
-                        Ok(vec![Event::Reuse { step, answer: note.answer }])
+                        Ok(vec![Event::Reuse {
+                            step,
+                            answer: note.answer,
+                        }])
                     });
                 }
                 Effect::Start(ticket) => self.start(*ticket),
@@ -146,7 +169,10 @@ impl Hands {
                     let journal = self.journal.clone();
                     self.spawn("writing an attempt's end", async move {
                         let end = journal.write_end(&end).await?;
-                        Ok(vec![Event::Attempt { id: end.attempt.clone(), news: AttemptNews::Ended { end } }])
+                        Ok(vec![Event::Attempt {
+                            id: end.attempt.clone(),
+                            news: AttemptNews::Ended { end },
+                        }])
                     });
                 }
                 Effect::Commit(outcome) => {
@@ -159,10 +185,19 @@ impl Hands {
                         Ok(vec![Event::Committed(stands)])
                     });
                 }
-                Effect::Register { step, output, asset, artifact } => {
+                Effect::Register {
+                    step,
+                    output,
+                    asset,
+                    artifact,
+                } => {
                     let (store, run) = (self.store.clone(), self.run.clone());
                     self.spawn("registering an asset", async move {
-                        let origin = registry::Origin { run, step: step.clone(), output: output.clone() };
+                        let origin = registry::Origin {
+                            run,
+                            step: step.clone(),
+                            output: output.clone(),
+                        };
                         let asset = registry::NewAsset {
                             kind: asset.kind,
                             name: asset.name,
@@ -177,10 +212,19 @@ impl Hands {
                             Err(error) if is_answer(&error) => Err(error.to_string()),
                             Err(error) => return Err(error),
                         };
-                        Ok(vec![Event::Registered { step, output, result }])
+                        Ok(vec![Event::Registered {
+                            step,
+                            output,
+                            result,
+                        }])
                     });
                 }
-                Effect::Export { step, output, uri, artifact } => {
+                Effect::Export {
+                    step,
+                    output,
+                    uri,
+                    artifact,
+                } => {
                     let store = self.store.clone();
                     self.spawn("copying an output", async move {
                         let result = match export::export(&store, &artifact, &uri).await {
@@ -188,7 +232,11 @@ impl Hands {
                             Err(error) if is_answer(&error) => Err(error.to_string()),
                             Err(error) => return Err(error),
                         };
-                        Ok(vec![Event::Exported { step, output, result }])
+                        Ok(vec![Event::Exported {
+                            step,
+                            output,
+                            result,
+                        }])
                     });
                 }
                 Effect::EndRun(end) => {
@@ -204,7 +252,8 @@ impl Hands {
     fn start(&mut self, ticket: Ticket) {
         let (journal, executor) = (self.journal.clone(), self.executor.clone());
         let started = Arc::new(Semaphore::new(0));
-        self.starting.insert(ticket.attempt.clone(), started.clone());
+        self.starting
+            .insert(ticket.attempt.clone(), started.clone());
         self.spawn("starting an attempt", async move {
             let id = ticket.attempt.clone();
             let answer = match journal.write_ticket(&ticket).await {
@@ -226,7 +275,11 @@ impl Hands {
 
     /// Stops an attempt, after the start of it that may be under way.
     fn stop(&mut self, id: AttemptId, grace_ms: u64) {
-        let (journal, store, executor) = (self.journal.clone(), self.store.clone(), self.executor.clone());
+        let (journal, store, executor) = (
+            self.journal.clone(),
+            self.store.clone(),
+            self.executor.clone(),
+        );
         let started = self.starting.get(&id).cloned();
         self.spawn("stopping an attempt", async move {
             if let Some(started) = started {
@@ -239,7 +292,9 @@ impl Hands {
                 return Ok(vec![]);
             }
             match executor.list(&id.run).await {
-                Ok(live) if !live.contains(&id) => Ok(vec![left(&journal, &store, id, None).await?]),
+                Ok(live) if !live.contains(&id) => {
+                    Ok(vec![left(&journal, &store, id, None).await?])
+                }
                 _ => Ok(vec![]),
             }
         });
@@ -249,11 +304,16 @@ impl Hands {
         if self.appending {
             return;
         }
-        let Some(decision) = self.decisions.pop_front() else { return };
+        let Some(decision) = self.decisions.pop_front() else {
+            return;
+        };
         self.appending = true;
-        let (journal, next, epoch, now) = (self.journal.clone(), self.tail.next(), self.epoch, self.now);
+        let (journal, next, epoch, now) =
+            (self.journal.clone(), self.tail.next(), self.epoch, self.now);
         self.spawn_done("appending to the log", async move {
-            log::append(&journal, next, epoch, decision, now).await.map(Done::Appended)
+            log::append(&journal, next, epoch, decision, now)
+                .await
+                .map(Done::Appended)
         });
     }
 
@@ -287,8 +347,12 @@ impl Hands {
     /// Puts finished steps into the reuse index. Only drivers write it.
     pub(super) fn index(&mut self, state: &RunState, outcomes: &[Arc<Outcome>]) {
         for outcome in outcomes {
-            let (Some(key), true) = (outcome.key, is_source(outcome)) else { continue };
-            let Some(parts) = state.key_parts(&outcome.step) else { continue };
+            let (Some(key), true) = (outcome.key, is_source(outcome)) else {
+                continue;
+            };
+            let Some(parts) = state.key_parts(&outcome.step) else {
+                continue;
+            };
             let entry = reuse::ReuseEntry {
                 key,
                 parts,
@@ -308,12 +372,24 @@ impl Hands {
 
     /// Finds out what holds the claim of `id`: one that lives tells its own news.
     fn inspect(&mut self, id: AttemptId) {
-        let (journal, store, executor) = (self.journal.clone(), self.store.clone(), self.executor.clone());
+        let (journal, store, executor) = (
+            self.journal.clone(),
+            self.store.clone(),
+            self.executor.clone(),
+        );
         self.spawn("looking for who holds a claim", async move {
             match executor.list(&id.run).await {
-                Ok(live) if !live.contains(&id) => Ok(vec![left(&journal, &store, id, None).await?]),
+                Ok(live) if !live.contains(&id) => {
+                    Ok(vec![left(&journal, &store, id, None).await?])
+                }
                 Ok(_) => Ok(match journal.read_claim(&id).await? {
-                    Some(claim) => vec![Event::Attempt { id, news: AttemptNews::Claimed { nonce: claim.nonce, node: claim.host } }],
+                    Some(claim) => vec![Event::Attempt {
+                        id,
+                        news: AttemptNews::Claimed {
+                            nonce: claim.nonce,
+                            node: claim.host,
+                        },
+                    }],
                     None => vec![],
                 }),
                 Err(error) => {
@@ -327,7 +403,9 @@ impl Hands {
     /// Finds out what a launcher that is gone left in the store.
     pub(super) fn look_up_gone(&mut self, id: AttemptId, known: Option<EndRecord>) {
         let (journal, store) = (self.journal.clone(), self.store.clone());
-        self.spawn("looking for what a launcher left", async move { Ok(vec![left(&journal, &store, id, known).await?]) });
+        self.spawn("looking for what a launcher left", async move {
+            Ok(vec![left(&journal, &store, id, known).await?])
+        });
     }
 
     fn spawn<F>(&mut self, doing: &'static str, task: F)
@@ -345,7 +423,8 @@ impl Hands {
         self.tasks.spawn(async move {
             // The semaphore is never closed.
             let _permit = room.acquire().await;
-            task.await.map_err(|source| DriveError::Store { run, doing, source })
+            task.await
+                .map_err(|source| DriveError::Store { run, doing, source })
         });
     }
 }
@@ -355,15 +434,26 @@ impl Hands {
 fn is_answer(error: &StoreError) -> bool {
     matches!(
         error.kind(),
-        ErrorKind::Usage | ErrorKind::Conflict | ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Local
+        ErrorKind::Usage
+            | ErrorKind::Conflict
+            | ErrorKind::Denied
+            | ErrorKind::NotFound
+            | ErrorKind::Local
     )
 }
 
 /// What an attempt that does not live left in the store.
-async fn left(journal: &Journal, store: &Store, id: AttemptId, known: Option<EndRecord>) -> Result<Event, StoreError> {
+async fn left(
+    journal: &Journal,
+    store: &Store,
+    id: AttemptId,
+    known: Option<EndRecord>,
+) -> Result<Event, StoreError> {
     let news = if let Some(outcome) = journal.read_outcome(&id.step).await? {
         // Whoever committed it: this attempt is over, and what stands is told with that.
-        AttemptNews::Committed { outcome: Arc::new(outcome) }
+        AttemptNews::Committed {
+            outcome: Arc::new(outcome),
+        }
     } else if let Some(end) = journal.read_end(&id).await? {
         AttemptNews::Ended { end }
     } else {
@@ -372,7 +462,11 @@ async fn left(journal: &Journal, store: &Store, id: AttemptId, known: Option<End
             Some(claim) => checkpoint::latest(store, &id, &claim.nonce).await?,
             None => None,
         };
-        AttemptNews::Gone { claim, end: known, checkpoint }
+        AttemptNews::Gone {
+            claim,
+            end: known,
+            checkpoint,
+        }
     };
     Ok(Event::Attempt { id, news })
 }

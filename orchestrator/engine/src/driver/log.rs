@@ -60,17 +60,29 @@ pub(super) async fn append(
 ) -> Result<Appended, StoreError> {
     let mut records = Vec::new();
     loop {
-        let record = LogRecord { seq: next, epoch, nonce: nonce(), at: now(), decision: decision.clone() };
+        let record = LogRecord {
+            seq: next,
+            epoch,
+            nonce: nonce(),
+            at: now(),
+            decision: decision.clone(),
+        };
         match journal.append(&record).await? {
             Append::Won => {
                 records.push(record);
-                return Ok(Appended { records, superseded: false });
+                return Ok(Appended {
+                    records,
+                    superseded: false,
+                });
             }
             Append::Lost(winner) => {
                 let superseded = winner.epoch > epoch;
                 records.push(winner);
                 if superseded {
-                    return Ok(Appended { records, superseded: true });
+                    return Ok(Appended {
+                        records,
+                        superseded: true,
+                    });
                 }
                 next += 1;
             }
@@ -91,8 +103,16 @@ pub(super) async fn take_over(
 ) -> Result<u64, StoreError> {
     loop {
         let epoch = tail.newest_epoch() + 1;
-        let decision = Decision::TookOver { driver: driver.to_owned() };
-        let record = LogRecord { seq: tail.next(), epoch, nonce: nonce(), at: now(), decision };
+        let decision = Decision::TookOver {
+            driver: driver.to_owned(),
+        };
+        let record = LogRecord {
+            seq: tail.next(),
+            epoch,
+            nonce: nonce(),
+            at: now(),
+            decision,
+        };
         match journal.append(&record).await? {
             Append::Won => {
                 tail.saw(&record);

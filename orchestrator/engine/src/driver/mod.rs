@@ -123,20 +123,31 @@ impl<E: Executor + 'static> Driver<E> {
             let run = self.run.clone();
             move |source| DriveError::Store { run, doing, source }
         };
-        let log = journal.whole_log().await.map_err(store("reading the log"))?;
+        let log = journal
+            .whole_log()
+            .await
+            .map_err(store("reading the log"))?;
         let mut tail = LogTail::after(&log);
-        let epoch =
-            log::take_over(&journal, &mut tail, &self.name, self.now).await.map_err(store("taking over"))?;
+        let epoch = log::take_over(&journal, &mut tail, &self.name, self.now)
+            .await
+            .map_err(store("taking over"))?;
 
         // Watch before listing, so that nothing ends unseen between the two; read the
         // store last: what was not live then has written all that it ever will.
         let mut watch = self.executor.watch(&self.run);
-        let live = self.executor.list(&self.run).await.map_err(|error| DriveError::Executor {
-            run: self.run.clone(),
-            doing: "listing what runs",
-            message: error.to_string(),
-        })?;
-        let mut found = journal.recover().await.map_err(store("reading what happened"))?;
+        let live = self
+            .executor
+            .list(&self.run)
+            .await
+            .map_err(|error| DriveError::Executor {
+                run: self.run.clone(),
+                doing: "listing what runs",
+                message: error.to_string(),
+            })?;
+        let mut found = journal
+            .recover()
+            .await
+            .map_err(store("reading what happened"))?;
         if let Some(end) = found.ended.take() {
             return Ok(Driven::Ended(end));
         }
@@ -147,8 +158,14 @@ impl<E: Executor + 'static> Driver<E> {
 
         let mut hands = Hands::new(self, journal, epoch, tail);
         let outcomes: Vec<Arc<Outcome>> = found.outcomes.values().cloned().collect();
-        let (mut state, effects) =
-            RunState::recover(self.plan.clone(), self.run.clone(), epoch, found, self.limits.clone(), (self.now)());
+        let (mut state, effects) = RunState::recover(
+            self.plan.clone(),
+            self.run.clone(),
+            epoch,
+            found,
+            self.limits.clone(),
+            (self.now)(),
+        );
         hands.index(&state, &outcomes);
         observer.changed(&state, (self.now)());
         hands.carry_out(effects);
@@ -164,7 +181,9 @@ impl<E: Executor + 'static> Driver<E> {
             if state.is_superseded() {
                 return Ok(Driven::SteppedDown);
             }
-            let deadline = state.next_deadline().map(|at| Duration::from_millis(at.millis_since((self.now)())));
+            let deadline = state
+                .next_deadline()
+                .map(|at| Duration::from_millis(at.millis_since((self.now)())));
             let events = tokio::select! {
                 biased;
                 asked = control.recv(), if controlled => match asked {
@@ -208,7 +227,12 @@ impl<E: Executor + 'static> Driver<E> {
 
     /// What an executor's event means: most are news as they are; an attempt whose
     /// launcher is gone is looked up in the store first.
-    fn seen(&self, event: AttemptEvent, hands: &mut Hands, observer: &mut dyn Observer) -> Vec<Event> {
+    fn seen(
+        &self,
+        event: AttemptEvent,
+        hands: &mut Hands,
+        observer: &mut dyn Observer,
+    ) -> Vec<Event> {
         let AttemptEvent { attempt, happened } = event;
         match happened {
             Happened::Log(lines) => {
@@ -250,9 +274,11 @@ fn is_source(outcome: &Outcome) -> bool {
 /// The outcome that an event tells of.
 fn committed(event: &Event) -> Option<Arc<Outcome>> {
     match event {
-        Event::Committed(outcome) | Event::Attempt { news: AttemptNews::Committed { outcome }, .. } => {
-            Some(outcome.clone())
-        }
+        Event::Committed(outcome)
+        | Event::Attempt {
+            news: AttemptNews::Committed { outcome },
+            ..
+        } => Some(outcome.clone()),
         _ => None,
     }
 }
@@ -268,7 +294,12 @@ pub fn asks_to_cancel(record: &LogRecord) -> bool {
 ///
 /// # Errors
 /// Where the store cannot be reached or refuses.
-pub async fn request_cancel(store: &Store, run: &RunId, by: &str, now: fn() -> Timestamp) -> Result<(), StoreError> {
+pub async fn request_cancel(
+    store: &Store,
+    run: &RunId,
+    by: &str,
+    now: fn() -> Timestamp,
+) -> Result<(), StoreError> {
     let journal = Journal::new(store.clone(), run.clone());
     let records = journal.whole_log().await?;
     if records.iter().any(asks_to_cancel) {

@@ -1,0 +1,121 @@
+//! Auria's pipeline as a person runs it: a poem, a painting, the painting in a mood;
+//! the same again is reused, another seed is another work.
+
+use auria_tests::Context;
+
+fn submit(context: &Context, seed: u32) -> serde_json::Value {
+    let file = auria_tests::project().join("pipelines.yaml");
+    let (seed, gallery) = (
+        format!("inputs.seed={seed}"),
+        format!(
+            "inputs.gallery={}",
+            context.path().join("gallery").display()
+        ),
+    );
+    context
+        .run([
+            "submit",
+            &file.to_string_lossy(),
+            "--set",
+            &seed,
+            "--set",
+            &gallery,
+            "--output",
+            "json",
+        ])
+        .exits(0)
+        .json()
+}
+
+#[test]
+fn a_haiku_is_written_painted_coloured_and_posted() {
+    let context = Context::new();
+    let first = submit(&context, 7);
+    assert_eq!(first["status"], "Completed");
+    let to = context.path().join("work");
+    context
+        .run(["download", "latest", "--to", &to.to_string_lossy()])
+        .exits(0);
+    let poem = std::fs::read_to_string(to.join("write/poem/poem.txt")).expect("the poem");
+    assert_eq!(poem.trim().lines().count(), 3, "{poem}");
+    let painting = std::fs::read(to.join("paint/painting/painting.png")).expect("the painting");
+    let picture = std::fs::read(to.join("colour/picture/coloured.png")).expect("the picture");
+    assert!(
+        painting.starts_with(b"\x89PNG") && picture.starts_with(b"\x89PNG") && painting != picture
+    );
+    let page =
+        std::fs::read_to_string(context.path().join("gallery/index.html")).expect("the page");
+    assert!(
+        page.contains(poem.lines().next().expect("a line")),
+        "{page}"
+    );
+
+    let second = submit(&context, 7);
+    for step in ["write", "paint", "colour"] {
+        assert_eq!(second["steps"][step]["status"], "Reused", "{step}");
+    }
+    assert_eq!(
+        second["steps"]["post"]["status"], "Completed",
+        "it is not deterministic"
+    );
+    assert_eq!(
+        second["outputs"]["picture"]["digest"],
+        first["outputs"]["picture"]["digest"]
+    );
+    let entries = std::fs::read_dir(context.path().join("gallery/entries"))
+        .expect("the entries")
+        .count();
+    assert_eq!(entries, 1, "the same work twice is one entry");
+
+    let other = submit(&context, 8);
+    assert_ne!(
+        other["outputs"]["poem"]["digest"],
+        first["outputs"]["poem"]["digest"]
+    );
+    assert_ne!(
+        other["outputs"]["picture"]["digest"],
+        first["outputs"]["picture"]["digest"]
+    );
+}
+
+#[test]
+fn retraining_lowers_every_held_out_loss_and_registers_what_passed() {
+    let context = Context::new();
+    let file = auria_tests::project().join("pipelines.yaml");
+    let args = [
+        "submit",
+        &file.to_string_lossy(),
+        "--pipeline",
+        "retrain",
+        "--set",
+        "inputs.budget=smoke",
+        "--output",
+        "json",
+    ];
+    // The gates end with 1 where training did not lower a held-out loss by its margin.
+    let report = context.run(args).exits(0).json();
+    assert_eq!(report["status"], "Completed");
+    let models = context
+        .run(["model", "list", "--output", "json"])
+        .exits(0)
+        .json();
+    let names: Vec<&str> = models
+        .as_array()
+        .expect("models")
+        .iter()
+        .filter_map(|model| model["name"].as_str())
+        .collect();
+    assert_eq!(names, ["auria-haiku", "auria-paint", "auria-style"]);
+    let metrics = context
+        .run(["metrics", "latest", "--output", "json"])
+        .exits(0)
+        .json();
+    for step in ["haiku_train", "paint_train", "style_train"] {
+        assert!(
+            metrics[step]
+                .as_array()
+                .is_some_and(|values| !values.is_empty()),
+            "{step} wrote no metrics: {metrics}"
+        );
+    }
+}
