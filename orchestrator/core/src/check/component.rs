@@ -14,6 +14,12 @@ use crate::resources::Resources;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+/// Outputs by name: type, where it is said, and place.
+pub(crate) type DeclaredOutputs = BTreeMap<String, (Option<DataType>, Place)>;
+
+/// Deepest chain of component files.
+const MAX_NESTING: usize = 64;
+
 impl Checker<'_> {
     /// The component that `entry` names or holds. `None`: it is wrong, and that
     /// was said.
@@ -54,6 +60,11 @@ impl Checker<'_> {
             let message = format!("the component includes itself: {}", chain.join(" → "));
             self.out
                 .push(Diagnostic::error("recursive-component", message, place));
+            return None;
+        }
+        if self.stack.len() >= MAX_NESTING {
+            let message = format!("components include each other more than {MAX_NESTING} deep");
+            self.out.push(Diagnostic::error("too-deep", message, place));
             return None;
         }
         if let Some(known) = self.components.get(path) {
@@ -191,7 +202,7 @@ impl Checker<'_> {
         &mut self,
         from: &Object<'_>,
         inputs: Vec<InputDecl>,
-        outputs: &BTreeMap<String, (Option<DataType>, Place)>,
+        outputs: &DeclaredOutputs,
     ) -> Graph {
         let outputs = outputs
             .iter()
@@ -213,10 +224,7 @@ impl Checker<'_> {
     }
 
     /// What a component takes and gives.
-    fn interface(
-        &mut self,
-        from: &Object<'_>,
-    ) -> (Vec<InputDecl>, BTreeMap<String, (Option<DataType>, Place)>) {
+    fn interface(&mut self, from: &Object<'_>) -> (Vec<InputDecl>, DeclaredOutputs) {
         let mut inputs = Vec::new();
         for entry in from.entries("inputs") {
             let decl = self.input_decl(entry);

@@ -33,10 +33,10 @@ impl<'a> Object<'a> {
     /// Whether nothing stands at `key` and no unknown key is a slip of it, so that
     /// its absence is worth an error of its own.
     pub(crate) fn lacks(&self, key: &str) -> bool {
-        let slipped = |bad: &&str| {
+        let slipped = |bad: &str| {
             self.table.field(bad).is_none() && nearest(bad, self.table.keys()) == Some(key)
         };
-        !self.has(key) && !self.bad.iter().any(|bad| slipped(&bad))
+        !self.has(key) && !self.bad.iter().any(|bad| slipped(bad))
     }
 
     /// Where it is named: to point at when a key is missing.

@@ -78,6 +78,9 @@ pub fn parse_with(source: &Arc<Source>, limits: Limits) -> Result<Vec<Document>,
     }
 }
 
+/// White space of YAML; other blanks of Unicode are content.
+const WHITE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// Reading cannot go on.
 struct Stop(Box<Diagnostic>);
 
@@ -241,7 +244,7 @@ impl Reader<'_> {
         };
         // A block collection ends before the next key; what stands between is not part of it.
         let text = &self.source.text()[frame.start..end.max(frame.start)];
-        let end = frame.start + text.trim_end().len();
+        let end = frame.start + text.trim_end_matches(WHITE).len();
         let node = Node {
             value,
             place: self.place(frame.start..end),
@@ -278,7 +281,7 @@ impl Reader<'_> {
             text
         };
         let raw = self.source.text().get(range.clone()).unwrap_or_default();
-        range.end = range.start + raw.trim_end().len();
+        range.end = range.start + raw.trim_end_matches(WHITE).len();
         let tag_name = tag.map(Tag::original);
         let resolved = match tag.and_then(Tag::core_suffix) {
             Some("str") => Resolved::Text,

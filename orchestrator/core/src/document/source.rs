@@ -38,7 +38,7 @@ impl Source {
             .map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(ends).collect();
         Arc::new(Self {
-            name: name.into(),
+            name,
             is_file,
             text,
             lines,
