@@ -8,7 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A variable of the environment; unset and empty are the same.
 pub fn variable(name: &str) -> Option<String> {
-    #[expect(clippy::disallowed_methods, reason = "this module is the edge")]
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
@@ -22,7 +21,6 @@ pub fn config_folder() -> Option<PathBuf> {
 
 /// Now.
 pub fn now() -> Timestamp {
-    #[allow(clippy::disallowed_methods, reason = "this module is the edge")]
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

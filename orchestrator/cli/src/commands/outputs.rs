@@ -195,5 +195,5 @@ async fn of_step(
         step,
         number,
     };
-    Ok(logs::read_metrics(store, &id, &nonce).await?)
+    Ok(logs::read_metrics(store, &id, nonce).await?)
 }
