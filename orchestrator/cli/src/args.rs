@@ -224,7 +224,7 @@ pub struct PipelineFile {
     /// The pipeline file
     #[arg(default_value = "pipelines.yaml")]
     pub file: PathBuf,
-    /// Which pipeline of the file, by its name (needed where the file holds several)
+    /// Which pipeline of the file, by its name (default: the first)
     #[arg(long, value_name = "NAME")]
     pub pipeline: Option<String>,
     /// Change a value: inputs.mood=joy, settings.force_rerun=true, jobs.train.resources.gpus=2
