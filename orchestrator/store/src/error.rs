@@ -285,6 +285,11 @@ pub(crate) fn sort_error(verb: &str, path: &StorePath, error: object_store::Erro
                 doing,
                 source: Box::new(error),
             },
+            // Without keys, the client asks the metadata service of a cloud's machine.
+            _ if error.to_string().contains("169.254.169.254") => StoreError::Denied {
+                doing: format!("{doing} (no credentials were found)"),
+                source: Box::new(error),
+            },
             _ if says_full(&error) => StoreError::Full {
                 doing,
                 source: Box::new(error),

@@ -6,6 +6,7 @@
 //! It decides nothing about runs: it keeps what others decided, exactly once.
 
 pub mod artifact;
+mod backend;
 pub mod checkpoint;
 mod create;
 mod error;

@@ -216,6 +216,9 @@ fn explain(
     match sort_error("create", key, error) {
         _ if not_implemented => Err(refused(store, "it has no conditional writes")),
         error @ (StoreError::Denied { .. } | StoreError::Full { .. }) => Err(error),
+        StoreError::NotFound { .. } if store.root().is_none() => Err(StoreError::NotFound {
+            what: format!("the bucket of {}", store.url()),
+        }),
         error => Ok(error),
     }
 }

@@ -3,21 +3,15 @@
 //! write, list, delete) with errors sorted. What the bytes mean is not its concern.
 
 use crate::error::sort_error;
-use crate::{StoreError, StorePath, StoreUrl, probe};
+use crate::{StoreError, StorePath, StoreUrl, backend, probe};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
-use object_store::prefix::PrefixStore;
-use object_store::{
-    BackoffConfig, ClientConfigKey, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt,
-    RetryConfig,
-};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// What a store is opened for.
@@ -77,7 +71,10 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let store = match url {
             StoreUrl::Folder(folder) => Self::folder(folder, access).await?,
-            StoreUrl::S3 { bucket, prefix } => Self::s3(url, bucket, prefix, settings)?,
+            StoreUrl::S3 { bucket, prefix } => {
+                let objects = backend::s3(url, bucket, prefix, settings)?;
+                Self::new(url.clone(), Arc::clone(&objects), objects, None)
+            }
         };
         match access {
             Access::Read => probe::check_version(&store).await?,
@@ -90,11 +87,11 @@ impl Store {
         if access == Access::Write {
             tokio::fs::create_dir_all(folder)
                 .await
-                .map_err(|source| folder_error(folder, source))?;
+                .map_err(|source| backend::folder_error(folder, source))?;
         }
         let root = tokio::fs::canonicalize(folder)
             .await
-            .map_err(|source| folder_error(folder, source))?;
+            .map_err(|source| backend::folder_error(folder, source))?;
         if !root.is_dir() {
             return Err(StoreError::InvalidUrl {
                 text: folder.display().to_string(),
@@ -111,67 +108,6 @@ impl Store {
             data,
             Some(root),
         ))
-    }
-
-    /// The credentials, the region and the address come from `AWS_…` variables.
-    fn s3(
-        url: &StoreUrl,
-        bucket: &str,
-        prefix: &str,
-        settings: &[(&str, &str)],
-    ) -> Result<Self, StoreError> {
-        let options = ClientOptions::new()
-            .with_connect_timeout(Duration::from_secs(5))
-            .with_timeout(Duration::from_secs(90))
-            .with_pool_idle_timeout(Duration::from_secs(20));
-        let mut from_env = AmazonS3Builder::from_env();
-        for (name, value) in settings {
-            let key: AmazonS3ConfigKey = name.to_lowercase().parse().map_err(|_| {
-                let why = format!("{name} is not a setting of S3");
-                StoreError::InvalidUrl {
-                    text: url.to_string(),
-                    why,
-                }
-            })?;
-            from_env = from_env.with_config(key, *value);
-        }
-        let set = |key: AmazonS3ConfigKey| {
-            from_env
-                .get_config_value(&key)
-                .filter(|value| !value.is_empty())
-        };
-        // Plain HTTP is for this machine alone, unless AWS_ALLOW_HTTP says otherwise.
-        let endpoint =
-            set(AmazonS3ConfigKey::S3Endpoint).or_else(|| set(AmazonS3ConfigKey::Endpoint));
-        let allow_http = endpoint.is_some_and(|endpoint| is_loopback(&endpoint))
-            || set(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp))
-                .is_some_and(|value| value == "true");
-        let builder = from_env
-            .with_client_options(options.with_allow_http(allow_http))
-            .with_bucket_name(bucket)
-            .with_conditional_put(S3ConditionalPut::ETagMatch)
-            .with_retry(RetryConfig {
-                backoff: BackoffConfig {
-                    init_backoff: Duration::from_millis(100),
-                    max_backoff: Duration::from_secs(5),
-                    base: 2.0,
-                },
-                max_retries: 6,
-                retry_timeout: Duration::from_secs(60),
-            });
-        let s3 = builder.build().map_err(|source| StoreError::Unreachable {
-            doing: format!("open {url}"),
-            source: Box::new(source),
-        })?;
-        let objects: Arc<dyn ObjectStore> = if prefix.is_empty() {
-            Arc::new(s3)
-        } else {
-            Arc::new(PrefixStore::new(
-                s3,
-                StorePath::parse(prefix).unwrap_or_default(),
-            ))
-        };
-        Ok(Self::new(url.clone(), Arc::clone(&objects), objects, None))
     }
 
     fn new(
@@ -432,42 +368,6 @@ fn sync_files(root: &Path, files: &[StorePath]) -> Result<(), StoreError> {
     folders.iter().try_for_each(|folder| sync(folder))
 }
 
-fn folder_error(folder: &Path, source: std::io::Error) -> StoreError {
-    use std::io::ErrorKind as K;
-    let doing = format!("open the folder {}", folder.display());
-    match source.kind() {
-        K::NotFound => StoreError::NotFound {
-            what: format!("the folder {}", folder.display()),
-        },
-        K::PermissionDenied | K::ReadOnlyFilesystem => StoreError::Denied {
-            doing,
-            source: Box::new(source),
-        },
-        K::StorageFull | K::QuotaExceeded => StoreError::Full {
-            doing,
-            source: Box::new(source),
-        },
-        K::NotADirectory | K::AlreadyExists => StoreError::InvalidUrl {
-            text: folder.display().to_string(),
-            why: "it is a file and not a folder".into(),
-        },
-        _ => StoreError::Unreachable {
-            doing,
-            source: Box::new(source),
-        },
-    }
-}
-
-/// Whether an endpoint is on this machine.
-fn is_loopback(endpoint: &str) -> bool {
-    url::Url::parse(endpoint).is_ok_and(|url| match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    })
-}
-
 /// A record as it stands in the store: JSON that people can read.
 pub(crate) fn encode(path: &StorePath, record: &impl Serialize) -> Result<Bytes, StoreError> {
     let mut bytes = serde_json::to_vec_pretty(record).map_err(|source| StoreError::Unwritable {
@@ -481,28 +381,4 @@ pub(crate) fn encode(path: &StorePath, record: &impl Serialize) -> Result<Bytes,
 pub(crate) fn decode<T: DeserializeOwned>(path: &StorePath, bytes: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(bytes)
         .map_err(|error| StoreError::corrupt(path, std::any::type_name::<T>(), error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_loopback;
-
-    #[test]
-    fn plain_http_is_for_this_machine() {
-        for yes in [
-            "http://127.0.0.1:8333",
-            "http://localhost:9000",
-            "http://[::1]:1",
-        ] {
-            assert!(is_loopback(yes), "{yes}");
-        }
-        for no in [
-            "http://example.org",
-            "http://10.0.0.1",
-            "http://localhost.example.org",
-            "x",
-        ] {
-            assert!(!is_loopback(no), "{no}");
-        }
-    }
 }

@@ -81,6 +81,7 @@ impl Store {
             file,
             hasher: blake3::Hasher::new(),
             size: 0,
+            expected: size,
         };
         let (reader, first) = reader.next(part_size).await?;
         if (first.len() as u64) < part_size {
@@ -383,13 +384,17 @@ struct Reader {
     file: File,
     hasher: blake3::Hasher,
     size: u64,
+    /// What the file's metadata said.
+    expected: u64,
 }
 
 impl Reader {
     /// The next `part` bytes; fewer only at the end.
     async fn next(mut self, part: u64) -> Result<(Self, Bytes), StoreError> {
         blocking(move || {
-            let mut bytes = Vec::new();
+            // One byte more than is expected, so that the end is seen without growing.
+            let left = self.expected.saturating_sub(self.size).saturating_add(1);
+            let mut bytes = Vec::with_capacity(usize::try_from(left.min(part)).unwrap_or(0));
             (&mut self.file)
                 .take(part)
                 .read_to_end(&mut bytes)

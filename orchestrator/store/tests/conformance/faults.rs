@@ -226,4 +226,12 @@ pub(crate) async fn wrong_credentials_are_denied(weed: &Weed) {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error}");
+
+    let missing = StoreUrl::S3 {
+        bucket: "missing".into(),
+        prefix: "x".into(),
+    };
+    let error = weed.open(&missing, Access::Write).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("s3://missing/x"), "{error}");
 }

@@ -402,3 +402,36 @@ pub(crate) async fn outputs_must_be_what_they_say(store: Store) {
     }
     assert_eq!(store.read(&manifest).await.unwrap(), None);
 }
+
+mod names {
+    use super::{publish, tree, write};
+    use auria_core::plan::DataType;
+    use auria_store::{Access, Store, StoreUrl, artifact};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+        /// Whatever UTF-8 names a file system takes, a store gives back.
+        #[test]
+        fn any_name_comes_back(names in prop::collection::btree_set("[^/\0]{1,40}", 1..6)) {
+            prop_assume!(names.iter().all(|name| name != "." && name != ".."));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let (local, back) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+                let files = names.iter().filter(|name| name.len() <= 255);
+                for (number, name) in files.enumerate() {
+                    write(&local.path().join(format!("f{}", number % 2)), name, name);
+                }
+                std::fs::create_dir_all(local.path().join("f0")).unwrap();
+                let url = StoreUrl::Folder(back.path().join("store"));
+                let store = Store::open(&url, Access::Write).await.unwrap();
+                let published = publish(&store, local.path(), DataType::UriFolder).await;
+                artifact::verify(&store, &published, artifact::Depth::Sizes).await.unwrap();
+                let to = back.path().join("back");
+                artifact::fetch(&store, &published, &to).await.unwrap();
+                assert_eq!(tree(&to), tree(local.path()));
+            });
+        }
+    }
+}

@@ -1,6 +1,12 @@
 //! What every store must do, run on a folder and on a real S3 server (SeaweedFS).
 //! Each piece gets a store of its own: an empty folder, or an empty prefix.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test owns its tasks and its environment"
+)]
+
 mod crash;
 mod faults;
 mod files;

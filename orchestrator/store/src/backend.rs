@@ -1,0 +1,131 @@
+//! The connection beneath a store on S3, and what it means when a folder cannot be
+//! opened. Nothing here knows what a store holds.
+
+use crate::{StoreError, StorePath, StoreUrl};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The credentials, the region and the address come from `AWS_…` variables.
+pub(crate) fn s3(
+    url: &StoreUrl,
+    bucket: &str,
+    prefix: &str,
+    settings: &[(&str, &str)],
+) -> Result<Arc<dyn ObjectStore>, StoreError> {
+    let options = ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(5))
+        .with_timeout(Duration::from_secs(90))
+        .with_pool_idle_timeout(Duration::from_secs(20));
+    let mut from_env = AmazonS3Builder::from_env();
+    for (name, value) in settings {
+        let key: AmazonS3ConfigKey = name.to_lowercase().parse().map_err(|_| {
+            let why = format!("{name} is not a setting of S3");
+            StoreError::InvalidUrl {
+                text: url.to_string(),
+                why,
+            }
+        })?;
+        from_env = from_env.with_config(key, *value);
+    }
+    let set = |key: AmazonS3ConfigKey| {
+        from_env
+            .get_config_value(&key)
+            .filter(|value| !value.is_empty())
+    };
+    // Plain HTTP is for this machine alone, unless AWS_ALLOW_HTTP says otherwise.
+    let endpoint = set(AmazonS3ConfigKey::S3Endpoint).or_else(|| set(AmazonS3ConfigKey::Endpoint));
+    let allow_http = endpoint.is_some_and(|endpoint| is_loopback(&endpoint))
+        || set(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp))
+            .is_some_and(|value| value == "true");
+    let builder = from_env
+        .with_client_options(options.with_allow_http(allow_http))
+        .with_bucket_name(bucket)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(5),
+                base: 2.0,
+            },
+            max_retries: 6,
+            retry_timeout: Duration::from_secs(60),
+        });
+    let s3 = builder.build().map_err(|source| StoreError::Unreachable {
+        doing: format!("open {url}"),
+        source: Box::new(source),
+    })?;
+    let objects: Arc<dyn ObjectStore> = if prefix.is_empty() {
+        Arc::new(s3)
+    } else {
+        Arc::new(PrefixStore::new(
+            s3,
+            StorePath::parse(prefix).unwrap_or_default(),
+        ))
+    };
+    Ok(objects)
+}
+
+/// Why a folder cannot be opened.
+pub(crate) fn folder_error(folder: &Path, source: std::io::Error) -> StoreError {
+    use std::io::ErrorKind as K;
+    let doing = format!("open the folder {}", folder.display());
+    match source.kind() {
+        K::NotFound => StoreError::NotFound {
+            what: format!("the folder {}", folder.display()),
+        },
+        K::PermissionDenied | K::ReadOnlyFilesystem => StoreError::Denied {
+            doing,
+            source: Box::new(source),
+        },
+        K::StorageFull | K::QuotaExceeded => StoreError::Full {
+            doing,
+            source: Box::new(source),
+        },
+        K::NotADirectory | K::AlreadyExists => StoreError::InvalidUrl {
+            text: folder.display().to_string(),
+            why: "it is a file and not a folder".into(),
+        },
+        _ => StoreError::Unreachable {
+            doing,
+            source: Box::new(source),
+        },
+    }
+}
+
+/// Whether an endpoint is on this machine.
+fn is_loopback(endpoint: &str) -> bool {
+    url::Url::parse(endpoint).is_ok_and(|url| match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_loopback;
+
+    #[test]
+    fn plain_http_is_for_this_machine() {
+        for yes in [
+            "http://127.0.0.1:8333",
+            "http://localhost:9000",
+            "http://[::1]:1",
+        ] {
+            assert!(is_loopback(yes), "{yes}");
+        }
+        for no in [
+            "http://example.org",
+            "http://10.0.0.1",
+            "http://localhost.example.org",
+            "x",
+        ] {
+            assert!(!is_loopback(no), "{no}");
+        }
+    }
+}
