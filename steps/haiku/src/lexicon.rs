@@ -24,6 +24,11 @@ miss mister mr mrs she she'd she'll she's sir their theirs them themselves they 
 they're they've thee thou thy thine ye king queen prince princess captain colonel doctor said \
 says replied answered asked cried exclaimed";
 
+/// Words of tales and of padding: a haiku is in the present, and shows.
+const TELLING: &str = "was were had been seemed seem did so too very there covered became began \
+it one quite still would could no longer such all beautiful great may might \
+able think admit wish";
+
 /// The lists, read.
 #[derive(Debug)]
 pub struct Lexicon {
@@ -31,6 +36,8 @@ pub struct Lexicon {
     pub nature: HashSet<&'static str>,
     /// Words that end no line.
     pub hanging: HashSet<&'static str>,
+    /// Words that tell where a haiku shows.
+    pub telling: HashSet<&'static str>,
     /// Words of persons and tales.
     pub persons: HashSet<&'static str>,
     refused: HashSet<&'static str>,
@@ -56,6 +63,7 @@ impl Lexicon {
             Lexicon {
                 nature: words(include_str!("../data/nature.txt")).collect(),
                 hanging: HANGING.split_whitespace().collect(),
+                telling: TELLING.split_whitespace().collect(),
                 persons: PERSONS.split_whitespace().collect(),
                 refused: refused.clone().filter(|w| !w.ends_with('*')).collect(),
                 refused_stems: refused.filter_map(|w| w.strip_suffix('*')).collect(),

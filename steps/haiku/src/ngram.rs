@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use crate::vocab::{Encoded, Vocab};
 
 /// What the baseline is, for reports.
-pub const NAME: &str = "interpolated Kneser-Ney trigram over the same tokens and records";
+pub const NAME: &str = "interpolated Kneser-Ney trigram over the same tokens";
 
 /// How often things were seen after a context.
 #[derive(Debug, Default, Clone, Copy)]

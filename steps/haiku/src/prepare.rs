@@ -36,8 +36,9 @@ pub fn prepare(corpora: &[PathBuf], verse: &[PathBuf], out: &Path) -> Result<Rep
         pieces.extend(corpus::read_verse(path)?);
     }
     let mut prepared = Prepared::new(&poems, &pieces);
-    prepared.report.description = joined(&descriptions, "A corpus that does not say what it is.");
-    prepared.report.licence = joined(&licences, "not stated");
+    prepared.report.description =
+        joined(&descriptions, " ", "A corpus that does not say what it is.");
+    prepared.report.licence = joined(&licences, "; ", "not stated");
     if prepared.held_out.is_empty() || prepared.train.is_empty() {
         return Err(Error::content(
             &corpora[0],
@@ -53,7 +54,7 @@ pub fn prepare(corpora: &[PathBuf], verse: &[PathBuf], out: &Path) -> Result<Rep
     Ok(prepared.report)
 }
 
-fn joined(parts: &[String], none: &str) -> String {
+fn joined(parts: &[String], separator: &str, none: &str) -> String {
     let mut seen = HashSet::new();
     let parts: Vec<&str> = parts
         .iter()
@@ -63,7 +64,7 @@ fn joined(parts: &[String], none: &str) -> String {
     if parts.is_empty() {
         none.to_owned()
     } else {
-        parts.join(" ")
+        parts.join(separator)
     }
 }
 

@@ -27,7 +27,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             drafts: 128,
-            temperature: 0.75,
+            temperature: 0.85,
             top_p: 0.9,
         }
     }

@@ -80,6 +80,11 @@ pub struct Writer {
 mod pull {
     /// Words of nature, always: a painting follows.
     pub(super) const NATURE: f32 = 0.3;
+    /// Words that tell where a haiku shows.
+    pub(super) const TELLING: f32 = -1.5;
+    /// Words of meaning, for each e-fold by which they are rarer: else every poem is of
+    /// the sun and the moon.
+    pub(super) const RARER: f32 = 0.2;
     /// Words that carry the mood.
     pub(super) const CARRY: f32 = 1.8;
     /// Words that are near to one that carries it.
@@ -197,22 +202,25 @@ impl Writer {
             .iter()
             .filter(|w| lexicon.nature.contains(*w))
             .count() as f64;
-        // Numbers are given by frequency, so the logarithm of a word's rank is about its
-        // surprise without context (Zipf).
-        let rank = |t: i64| ((t - 10).max(1) as f64).ln();
         let rare = words.iter().map(|&t| rank(t)).sum::<f64>() / words.len().max(1) as f64;
         let mood = lexicon.mood(mood);
         // Neighbours that no text ever put side by side are mostly slips of grammar.
         let in_order: Vec<&str> = words.iter().map(|&t| self.token(t)).collect();
         let strange = self.pairs.count(&in_order).1 as f64;
+        // One `and` joins; the next only strings along.
+        let joined = in_order
+            .iter()
+            .filter(|w| **w == "and")
+            .count()
+            .saturating_sub(1) as f64;
         let on_topic = words.iter().any(|t| about.contains(t));
         let marks = drawn.draft.tokens().filter(|&t| Vocab::is_mark(t)).count() as f64;
-        drawn.log_probability
-            + 0.2 * rare
-            + 0.12 * nature.min(3.0)
+        drawn.log_probability + 0.35 * rare + 0.12 * nature.min(3.0)
+            - if nature == 0.0 { 1.0 } else { 0.0 }
             + 0.25 * hits(&mood.carry).min(2.0)
             - 0.4 * hits(&mood.break_it)
             - 0.35 * strange
+            - 0.15 * joined
             - 0.1 * (marks - 2.0).max(0.0)
             + if on_topic { 1.5 } else { 0.0 }
     }
@@ -259,6 +267,12 @@ impl Writer {
         for number in lexicon.nature.iter().filter_map(number) {
             tokens[number as usize] += pull::NATURE;
         }
+        for number in lexicon.telling.iter().filter_map(number) {
+            tokens[number as usize] += pull::TELLING;
+        }
+        for number in (0..vocab.len() as i64).filter(|&t| self.table.is_content(t)) {
+            tokens[number as usize] += pull::RARER * (rank(number) - 7.0) as f32;
+        }
         let words = lexicon.mood(mood);
         let carry: Vec<i64> = words.carry.iter().filter_map(number).collect();
         for near in self.near(&carry, 60) {
@@ -302,4 +316,10 @@ impl Writer {
             words.take(count).collect()
         })
     }
+}
+
+/// Numbers are given by frequency, so the logarithm of a word's rank is about its surprise
+/// without context (Zipf).
+fn rank(number: i64) -> f64 {
+    ((number - 10).max(1) as f64).ln()
 }
