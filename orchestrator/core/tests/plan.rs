@@ -1,6 +1,12 @@
 //! From files to plans.
 
-#![allow(clippy::disallowed_methods, reason = "a test reads its files")]
+#![allow(clippy::unwrap_used, reason = "helpers of a test")]
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test reads its files"
+)]
 
 use auria_core::Digest;
 use auria_core::check::{Loaded, Pipeline, check};

@@ -1,7 +1,11 @@
 //! What people read when a file is wrong: each file of `wrong/` with what is said
 //! of it.
 
-#![allow(clippy::disallowed_methods, reason = "a test reads its files")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test reads its files"
+)]
 
 use auria_core::check::{Loaded, check, check_names};
 use auria_core::diagnostic::{Diagnostic, RenderOptions, render, sort};

@@ -3,6 +3,7 @@
 //! it names, in one go, each with its place. Opens no file ([`Loaded`] brings
 //! them), and knows nothing of targets.
 
+mod bind;
 mod command;
 mod component;
 mod expression;
@@ -13,6 +14,7 @@ mod job;
 mod literal;
 mod loaded;
 mod names;
+mod order;
 mod pipeline;
 mod quantity;
 mod read;

@@ -4,6 +4,7 @@
 //! on anything but its arguments.
 
 mod flatten;
+mod lookup;
 mod needs;
 mod text;
 
