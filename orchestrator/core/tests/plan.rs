@@ -1,7 +1,5 @@
 //! From files to plans.
 
-#![allow(clippy::unwrap_used, reason = "helpers of a test")]
-
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
