@@ -296,3 +296,20 @@ fn a_hundred_thousand_steps_are_no_trouble() {
     ));
     assert!(took.as_secs() < 60, "{took:?}");
 }
+
+#[test]
+fn the_projects_own_pipelines_have_nothing_wrong_with_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read =
+        |path: &str| std::fs::read_to_string(root.join(path)).map_err(|error| error.to_string());
+    let documents = parse("pipelines.yaml", &read("pipelines.yaml").unwrap()).unwrap();
+    assert!(auria_core::check::check_names(&documents).is_empty());
+    for document in documents {
+        let (pipeline, found) = check(&document, &Loaded::load(&document, read));
+        assert!(
+            pipeline.is_some() && found.is_empty(),
+            "{}",
+            render(&found, RenderOptions::default())
+        );
+    }
+}

@@ -443,7 +443,7 @@ impl Checker<'_> {
         }
     }
 
-    /// `compute`, without `azureml:`.
+    /// The name of a compute or datastore, without `azureml:`.
     pub(crate) fn compute(&mut self, from: &Object<'_>, key: &str) -> Option<String> {
         let node = from.node(key)?;
         let text = node.as_text()?;

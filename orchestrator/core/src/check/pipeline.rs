@@ -321,7 +321,7 @@ impl Checker<'_> {
         };
         Settings {
             default_compute: self.compute(&given, "default_compute"),
-            default_datastore: given.owned("default_datastore"),
+            default_datastore: self.compute(&given, "default_datastore"),
             continue_on_step_failure: given.boolean("continue_on_step_failure").unwrap_or(false),
             force_rerun: given.boolean("force_rerun").unwrap_or(false),
             on_init: given
