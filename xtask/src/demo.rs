@@ -143,7 +143,7 @@ fn show_work(report: &Value) -> anyhow::Result<usize> {
 fn reuse(report: &Value) -> String {
     let (mut ran, mut reused) = (Vec::new(), Vec::new());
     for (step, state) in report["steps"].as_object().into_iter().flatten() {
-        match state["reused_from"].as_str() {
+        match state["reused_from"]["run"].as_str() {
             Some(run) => reused.push(format!("{step} from {run}")),
             None => ran.push(step.as_str()),
         }
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn what_was_reused_is_named_with_its_run() {
         let report = serde_json::json!({"steps": {
-            "write": {"reused_from": "auria-kathi-1"},
+            "write": {"reused_from": {"run": "auria-kathi-1", "step": "write"}},
             "post": {"reused_from": null},
         }});
         assert_eq!(
