@@ -48,7 +48,12 @@ pub struct TextEncoder {
 impl TextEncoder {
     /// A new encoder under `p`.
     pub fn new(p: &Path<'_>, config: &Config) -> Self {
-        let uniform = Init::Uniform { lo: -0.1, up: 0.1 };
+        // The authors' 0.1 is too quiet for narrow embeddings to be heard by the LSTM.
+        let loud = (3.0 / (config.embedding as f64).sqrt()).max(0.1);
+        let uniform = Init::Uniform {
+            lo: -loud,
+            up: loud,
+        };
         let embedding_config = nn::EmbeddingConfig {
             ws_init: uniform,
             padding_idx: 0,

@@ -5,6 +5,7 @@
 
 mod damsm;
 mod gan;
+mod naming;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use serde_json::json;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 
+use naming::Naming;
 pub use plan::Plan;
 
 use crate::artist::{Artist, WEIGHTS};
@@ -70,8 +72,10 @@ struct Training<'a> {
     request: &'a Request<'a>,
     artist: Artist,
     critics: VarStore,
+    naming: Naming,
     discriminators: Vec<Discriminator>,
     matcher: Adam,
+    reader: Adam,
     painter: Adam,
     judge: Adam,
     /// Running averages of the generator's variables, which are what is shipped.
@@ -146,6 +150,12 @@ impl<'a> Training<'a> {
         let plan = &request.plan;
         let mut matching = artist.part("text");
         matching.extend(artist.part("image"));
+        let naming = Naming::new(artist.config.shared, request.device);
+        let mut reading = artist.part("text");
+        for (name, value) in weights::of_store(&naming.store) {
+            matching.insert(format!("naming.{name}"), value.shallow_clone());
+            reading.insert(format!("naming.{name}"), value);
+        }
         let generator = artist.part("generator");
         let averages = generator
             .iter()
@@ -154,6 +164,7 @@ impl<'a> Training<'a> {
         Self {
             request,
             matcher: Adam::new(&matching, plan.damsm_rate, (0.5, 0.999)),
+            reader: Adam::new(&reading, plan.damsm_rate, (0.9, 0.999)),
             painter: Adam::new(&generator, plan.generator_rate, (0.5, 0.999)),
             judge: Adam::new(
                 &weights::of_store(&critics),
@@ -164,6 +175,7 @@ impl<'a> Training<'a> {
             gallery: Gallery::new(&data.train, artist.config.last_side()),
             artist,
             critics,
+            naming,
             discriminators,
             progress: Progress::default(),
             before: 0.0,
@@ -258,6 +270,7 @@ impl<'a> Training<'a> {
         };
         add("artist", weights::of_store(&self.artist.store));
         add("critics", weights::of_store(&self.critics));
+        add("naming", weights::of_store(&self.naming.store));
         add(
             "average",
             self.averages
@@ -266,6 +279,7 @@ impl<'a> Training<'a> {
                 .collect(),
         );
         tensors.extend(self.matcher.state("matcher"));
+        tensors.extend(self.reader.state("reader"));
         tensors.extend(self.painter.state("painter"));
         tensors.extend(self.judge.state("judge"));
         Checkpoint {
@@ -287,8 +301,10 @@ impl<'a> Training<'a> {
         let place = Path::new("checkpoint");
         weights::load_store(place, &part("artist."), &mut self.artist.store)?;
         weights::load_store(place, &part("critics."), &mut self.critics)?;
+        weights::load_store(place, &part("naming."), &mut self.naming.store)?;
         let averages = part("average.");
         let optimisers = self.matcher.restore("matcher", &found.tensors)
+            && self.reader.restore("reader", &found.tensors)
             && self.painter.restore("painter", &found.tensors)
             && self.judge.restore("judge", &found.tensors);
         if !optimisers || averages.len() != self.averages.len() {
@@ -355,11 +371,12 @@ impl<'a> Training<'a> {
                  image encoder with D = {}, noise {}, condition {}, Ng = {}, Nd = {}, {} residual block(s), pictures up to {} px. \
                  Beside the paper: the adversarial loss has weight {}, KL {}, DAMSM {}, and a reconstruction loss weight {}: \
                  the first {} numbers of the noise are the layout of the training picture, so that caption and noise \
-                 together determine it. The generator has {:?} normalisation, and its up-samplings add planes over the \
+                 together determine it. Text and image encoder are also asked to name what scenes show (weight {}). \
+                 The generator has {:?} normalisation, and its up-samplings add planes over the \
                  picture that a code of width {} decides. What ships is a running average of the generator.",
                 config.shared, config.noise, config.condition, config.generator, config.discriminator,
                 config.residuals, config.last_side(), plan.adversarial, plan.divergence, plan.lambda,
-                plan.reconstruction, crate::scene::LAYOUT, config.normalisation, config.placement
+                plan.reconstruction, crate::scene::LAYOUT, plan.naming, config.normalisation, config.placement
             ),
             size,
             data: card::Data {

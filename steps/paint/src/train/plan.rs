@@ -13,6 +13,8 @@ pub struct Plan {
     pub damsm_batch: usize,
     /// Learning rate of the DAMSM (2e-3 in the authors' code).
     pub damsm_rate: f64,
+    /// Weight of naming what scenes show, beside the DAMSM loss (absent from the paper).
+    pub naming: f64,
     /// The share of a time limit that the DAMSM may take.
     pub damsm_share: f64,
     /// Steps of the generator.
@@ -54,6 +56,7 @@ impl Plan {
             damsm_steps: 100_000,
             damsm_batch: 48,
             damsm_rate: 2e-3,
+            naming: 0.0,
             damsm_share: 0.3,
             gan_steps: 265_000,
             gan_batch: 20,
@@ -76,18 +79,19 @@ impl Plan {
     /// The plan of a budget.
     pub fn of(budget: Budget) -> Self {
         let full = Self {
-            damsm_steps: 500,
+            damsm_steps: 450,
             damsm_batch: 32,
             damsm_rate: 2e-3,
+            naming: 0.5,
             damsm_share: 0.25,
-            gan_steps: 3600,
+            gan_steps: 4000,
             gan_batch: 8,
             generator_rate: 2e-3,
             last_generator_rate: 2e-4,
             discriminator_rate: 1e-4,
-            first_stage_share: 0.45,
-            matching_from: 0.45,
-            adversarial_from: 0.6,
+            first_stage_share: 0.6,
+            matching_from: 0.6,
+            adversarial_from: 0.75,
             divergence: 0.02,
             lambda: 0.5,
             adversarial: 0.15,
