@@ -25,12 +25,17 @@ pub enum Access {
 }
 
 /// An open store. Clones share one connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.inner.url)
+    }
+}
+
 struct Inner {
     url: StoreUrl,
     /// Records: on a folder, each write is on the disk when it returns.

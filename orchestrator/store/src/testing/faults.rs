@@ -66,6 +66,8 @@ pub enum Fault {
     Full,
     /// Nothing: this file system has no hard links.
     NoHardLinks,
+    /// Nothing: there is no such bucket.
+    NoBucket,
     /// Overwrites where it was to create, as some clones of S3 do.
     IgnoresCondition,
 }
@@ -144,6 +146,10 @@ impl Fault {
             Self::AppliedThenSilent => generic("operation timed out"),
             Self::AppliedThenExists | Self::Busy => exists(path),
             Self::Full => generic(std::io::Error::from(std::io::ErrorKind::StorageFull)),
+            Self::NoBucket => object_store::Error::NotFound {
+                path: path.to_string(),
+                source: "NoSuchBucket".into(),
+            },
             Self::NoHardLinks => generic(std::io::Error::from_raw_os_error(nix::libc::EPERM)),
         }
     }

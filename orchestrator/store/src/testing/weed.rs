@@ -117,6 +117,7 @@ impl Weed {
                 ("AWS_SECRET_ACCESS_KEY", SECRET),
             ])
             .env("HOME", folder.path())
+            .env("TMPDIR", folder.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -200,6 +201,18 @@ impl Weed {
 
 impl Drop for Weed {
     fn drop(&mut self) {
+        self.stop();
+        // A killed one leaves sockets with names of its own choice.
+        for (name, at) in [("master", 1), ("filer", 3), ("volume", 5), ("s3", 7)] {
+            let socket = format!("/tmp/seaweedfs-{name}-grpc-{}.sock", self.ports[at]);
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
+impl Weed {
+    /// Asks it to end, and ends it where it does not within ten seconds.
+    fn stop(&mut self) {
         let pid = nix::unistd::Pid::from_raw(self.process.id().cast_signed());
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let begun = Instant::now();
@@ -211,11 +224,5 @@ impl Drop for Weed {
         }
         let _ = self.process.kill();
         let _ = self.process.wait();
-        // A killed one leaves sockets with names of its own choice.
-        for (name, port) in [("master", 1), ("filer", 3), ("volume", 5), ("s3", 7)]
-            .map(|(name, at)| (name, self.ports[at]))
-        {
-            let _ = std::fs::remove_file(format!("/tmp/seaweedfs-{name}-grpc-{port}.sock"));
-        }
     }
 }
