@@ -49,7 +49,7 @@ pub fn paint(
     let artist = Artist::read(weights, on)?;
     let reading = poem::read(poem, &artist.vocabulary, seed);
     let small = generate(&artist, &reading.caption, seed);
-    let large = brush::paint(&small, side, seed);
+    let large = brush::paint(&without_frame(&small), side, seed);
     write(&out.join("generated.png"), &small)?;
     write(&out.join("painting.png"), &large)?;
     let painting = Painting {
@@ -98,6 +98,14 @@ pub fn generate(artist: &Artist, caption: &str, seed: u64) -> RgbImage {
     let count = image.len();
     bytes.copy_data(&mut image, count);
     image
+}
+
+/// The picture without its outermost pixels, where the network sees the zeros beyond
+/// the border and a dark frame shows.
+fn without_frame(picture: &RgbImage) -> RgbImage {
+    let frame = picture.width() / 48;
+    let inner = picture.width() - 2 * frame;
+    image::imageops::crop_imm(picture, frame, frame, inner, inner).to_image()
 }
 
 fn write(path: &Path, image: &RgbImage) -> anyhow::Result<()> {

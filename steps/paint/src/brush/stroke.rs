@@ -64,14 +64,22 @@ impl Canvas {
     }
 
     /// Paint at one pixel: `across` in radii from the middle, -1..1; `along` in pixels
-    /// from the start.
+    /// from the start, less than 0 or more than `total` where the bristles run out.
     fn touch(&mut self, stroke: &Stroke, x: u32, y: u32, across: f32, along: f32, total: f32) {
         let bristle = value(6.0 * across, 0.16 * along / stroke.radius, stroke.seed);
         let edge = ((1.0 - across.abs()) * stroke.radius * 0.7).clamp(0.0, 1.0);
         // A brush runs dry towards its end, first between the bristles.
         let dry = ((along / (total + stroke.radius) - 0.65) * 2.2).clamp(0.0, 1.0);
         let cover = (1.0 - dry * (1.2 - bristle)).clamp(0.0, 1.0);
-        let alpha = stroke.opacity * edge * cover;
+        // Each bristle touches down and lifts off at a place of its own.
+        let reach = |end: f32| stroke.radius * (1.0 - 1.3 * value(7.0 * across, end, stroke.seed));
+        let ends = (along + reach(11.0)).min(total + reach(23.0) - along);
+        let ragged = if total > 0.0 {
+            (ends / (0.3 * stroke.radius)).clamp(0.0, 1.0)
+        } else {
+            1.0
+        };
+        let alpha = stroke.opacity * edge * cover * ragged;
         if alpha <= 0.0 {
             return;
         }
@@ -145,10 +153,13 @@ fn nearest(stroke: &Stroke, area: &Area, side: u32) -> Vec<Option<Place>> {
         };
         let (ex, ey) = (b.0 - a.0, b.1 - a.1);
         let square = (ex * ex + ey * ey).max(1e-9);
+        // The first and the last part go on straight for a radius, where bristles end.
+        let first = if i == 0 { -1.0 } else { 0.0 };
+        let last = if i + 1 == parts { 2.0 } else { 1.0 };
         for y in part.top.max(area.top)..part.bottom.min(area.bottom) {
             for x in part.left.max(area.left)..part.right.min(area.right) {
                 let (px, py) = (x as f32 + 0.5 - a.0, y as f32 + 0.5 - a.1);
-                let t = ((px * ex + py * ey) / square).clamp(0.0, 1.0);
+                let t = ((px * ex + py * ey) / square).clamp(first, last);
                 let (dx, dy) = (px - t * ex, py - t * ey);
                 let distance = (dx * dx + dy * dy).sqrt();
                 let place: &mut Option<Place> =
