@@ -93,6 +93,27 @@ impl RuntimeRoot {
         }
     }
 
+    /// Removes what someone moved away and was killed before it removed it.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn sweep(&self) -> Result<(), RuntimeError> {
+        let path = self.path.join(GONE);
+        let failed = |source| RuntimeError::Folder {
+            path: path.clone(),
+            source,
+        };
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(failed(source)),
+        };
+        for entry in entries {
+            remove_all(&entry.map_err(failed)?.path()).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// The folders of all attempts that left one, running or not.
     ///
     /// # Errors
@@ -151,6 +172,14 @@ impl AttemptFolder {
     /// # Errors
     /// Where it cannot be made.
     pub fn create(&self) -> Result<(), RuntimeError> {
+        // Whoever cleans up may move it away between its making and the look at it.
+        for _ in 0..MAKING_TRIES {
+            match own_folder(&self.path) {
+                Err(RuntimeError::Folder { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound => {}
+                made => return made,
+            }
+        }
         own_folder(&self.path)
     }
 
@@ -193,7 +222,15 @@ impl AttemptFolder {
             source,
         };
         loop {
-            let file = ofd::open(&path).map_err(failed)?;
+            let file = match ofd::open(&path) {
+                Ok(file) => file,
+                // It was removed since it was made.
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                    self.create()?;
+                    continue;
+                }
+                Err(source) => return Err(failed(source)),
+            };
             if !ofd::try_lock(&file, 0..1).map_err(failed)? {
                 return Ok(None);
             }
@@ -271,20 +308,42 @@ impl AttemptFolder {
         self.read(LAST_WORD)
     }
 
-    /// Removes the folder; nothing where it is gone already.
+    /// Removes the folder; nothing where it is gone already. It leaves its place in one
+    /// step: whoever starts the same attempt meanwhile has a folder of its own, never
+    /// half of this one.
     ///
     /// # Errors
-    /// Where something in it cannot be removed.
+    /// Where it cannot be moved away, or something in it cannot be removed.
     pub fn remove(&self) -> Result<(), RuntimeError> {
-        match fs::remove_dir_all(&self.path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(RuntimeError::Folder {
-                path: self.path.clone(),
-                source,
-            }),
-            _ => Ok(()),
+        let failed = |source| RuntimeError::Folder {
+            path: self.path.clone(),
+            source,
+        };
+        let root = self.path.parent().and_then(Path::parent);
+        let gone = root.unwrap_or(&self.path).join(GONE);
+        own_folder(&gone)?;
+        let place = gone.join(format!("{}-{:016x}", self.key(), rand::random::<u64>()));
+        match fs::rename(&self.path, &place) {
+            Ok(()) => remove_all(&place).map_err(failed),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(failed(source)),
         }
     }
 }
+
+/// Removes a folder; nothing where someone else did.
+fn remove_all(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(source),
+        _ => Ok(()),
+    }
+}
+
+/// How often a folder is made that others move away: they do so once each.
+const MAKING_TRIES: u32 = 16;
+
+/// Where folders are moved before they are removed.
+const GONE: &str = "gone";
 
 /// The file of [`LaunchOptions`](crate::LaunchOptions).
 pub const LAUNCH: &str = "launch.json";

@@ -8,6 +8,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -208,6 +210,49 @@ pub fn memory_limits() -> Vec<u64> {
     limits
 }
 
+/// Whether the kernel's log says that it killed `process` for want of memory. `None`
+/// where the log cannot be read: it is for root alone, mostly.
+#[must_use]
+pub fn killed_for_memory(process: u32) -> Option<bool> {
+    let mut log = fs::File::options()
+        .read(true)
+        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+        .open("/dev/kmsg")
+        .ok()?;
+    // One record a read; the kernel's ring is far smaller than this many.
+    let mut record = [0_u8; 8192];
+    for _ in 0..1_000_000 {
+        match log.read(&mut record) {
+            Ok(0) => break,
+            Ok(length) => {
+                if names_killed(&String::from_utf8_lossy(&record[..length]), process) {
+                    return Some(true);
+                }
+            }
+            // A record was overwritten before it was read: the next one follows.
+            Err(error) if error.raw_os_error() == Some(nix::libc::EPIPE) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+            Err(_) => return None,
+        }
+    }
+    Some(false)
+}
+
+/// Whether a record of the kernel's log says that `process` was killed for memory, its
+/// own group's or the machine's.
+fn names_killed(record: &str, process: u32) -> bool {
+    record
+        .to_ascii_lowercase()
+        .split_once("out of memory: killed process ")
+        .and_then(|(_, rest)| {
+            rest.split(|c: char| !c.is_ascii_digit())
+                .next()?
+                .parse()
+                .ok()
+        })
+        == Some(process)
+}
+
 /// How often the kernel has killed a process of this machine for want of memory.
 #[must_use]
 pub fn machine_memory_kills() -> Option<u64> {
@@ -335,8 +380,18 @@ fn marked(key: &str) -> BTreeSet<i32> {
 
 #[cfg(test)]
 mod tests {
-    use super::{MARK, Tree, marked};
+    use super::{MARK, Tree, marked, names_killed};
     use std::process::{Command, Stdio};
+
+    #[test]
+    fn the_kernels_log_names_whom_it_killed() {
+        let machine = "4,812,992,-;Out of memory: Killed process 4711 (python) total-vm:9kB";
+        let group =
+            "3,813,993,-;Memory cgroup out of memory: Killed process 4712 (sh) total-vm:9kB";
+        assert!(names_killed(machine, 4711) && names_killed(group, 4712));
+        assert!(!names_killed(machine, 471) && !names_killed(machine, 4712));
+        assert!(!names_killed("6,1,1,-;process 4711 started", 4711));
+    }
 
     #[test]
     fn what_a_dead_launcher_left_is_found_by_its_mark() {

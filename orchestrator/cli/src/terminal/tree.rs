@@ -85,6 +85,10 @@ impl<W: Write> Tree<W> {
     }
 }
 
+/// Columns of a line beside name and tail: branch, sign, status (at most 15), time
+/// (10), and the blanks between.
+const COLUMNS: usize = 3 + 2 + 2 + 15 + 1 + 10 + 2;
+
 /// Rows that matter most when not all fit: what goes on or failed, before what
 /// waits, before what is done.
 fn rank(row: &Row) -> u8 {
@@ -140,7 +144,9 @@ fn frame(
         .map(|name| name.width())
         .max()
         .unwrap_or(0)
-        .min(terminal.width / 3);
+        .min(terminal.width / 3)
+        // A narrow terminal shows names and states, and cuts the names.
+        .min(terminal.width.saturating_sub(COLUMNS));
     for (i, (row, name)) in shown.iter().zip(&names).enumerate() {
         let last = i + 1 == shown.len() && shown.len() == all.len();
         lines.push(line(
@@ -197,9 +203,7 @@ fn line(
         _ => "",
     };
     tail.push_str(words);
-    // branch, sign, name, status (at most 15 columns), time (10), and the blanks between.
-    let used = 3 + 2 + width + 2 + 15 + 1 + 10 + 2;
-    let tail = fit(&tail, terminal.width.saturating_sub(used));
+    let tail = fit(&tail, terminal.width.saturating_sub(COLUMNS + width));
     format!(
         "{} {} {name}{:pad$}  {} {time:>10}  {}",
         paint.dim(branch),

@@ -18,6 +18,7 @@ use auria_store::{Journal, StoreError, checkpoint, now};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -39,6 +40,11 @@ pub(super) struct Started {
     /// How often memory had run out on this machine by then.
     memory_kills: Option<u64>,
 }
+
+/// How often a lock is tried that is held by no launcher that listens, and the wait
+/// between: longer than a clean-up takes.
+const CLEANING_TRIES: u32 = 100;
+const CLEANING_WAIT: Duration = Duration::from_millis(10);
 
 /// Starts the launcher of an attempt that has found room, and follows it.
 pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
@@ -67,7 +73,7 @@ pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
     let (starter, place) = (inner.clone(), folder.clone());
     let started = tokio::task::spawn_blocking(move || {
         place.create()?;
-        let Some(lock) = place.try_lock()? else {
+        let Some(lock) = lock_or_listen(&place)? else {
             return Ok(None);
         };
         clear(&place)?;
@@ -111,6 +117,21 @@ pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
                 .await;
         }
     }
+}
+
+/// The lock of an attempt; none where a launcher holds it. Others hold it for a moment
+/// while they clean up: they do not listen.
+fn lock_or_listen(folder: &AttemptFolder) -> Result<Option<File>, RuntimeError> {
+    for _ in 0..CLEANING_TRIES {
+        if let Some(lock) = folder.try_lock()? {
+            return Ok(Some(lock));
+        }
+        if folder.socket().exists() {
+            return Ok(None);
+        }
+        std::thread::sleep(CLEANING_WAIT);
+    }
+    Ok(None)
 }
 
 /// Makes a folder ready that an earlier launcher of this attempt may have left.
@@ -394,7 +415,17 @@ impl Following {
                 "it did not end within its grace, and was killed".to_owned(),
             );
         }
-        if memory_kills > 0 || (signal == Some(Signal::SIGKILL as i32) && machine_short) {
+        // The machine's own count rises with every other step's group too: it speaks only
+        // where the kernel's log, which names the process, cannot be read.
+        let launcher_short = signal == Some(Signal::SIGKILL as i32)
+            && machine_short
+            && claim
+                .process
+                .parse()
+                .ok()
+                .and_then(tree::killed_for_memory)
+                .unwrap_or(true);
+        if memory_kills > 0 || launcher_short {
             return (
                 Cause::OutOfMemory,
                 "memory ran out, and its launcher died with it".to_owned(),

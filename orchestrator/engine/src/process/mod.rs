@@ -224,7 +224,7 @@ impl Executor for ProcessExecutor {
             return refuse(refusal.to_string());
         }
         let folder = inner.folder(attempt);
-        if folder.is_held().unwrap_or(false) {
+        if folder.is_held().unwrap_or(false) && folder.socket().exists() {
             inner.attach(attempt, folder);
             return Ok(());
         }
@@ -394,7 +394,7 @@ fn clean_stale(options: &ProcessOptions) -> Result<(), RuntimeError> {
         }
         drop(lock);
     }
-    Ok(())
+    options.runtime.sweep()
 }
 
 /// Ends the processes of an attempt whose launcher is gone, and removes its work
