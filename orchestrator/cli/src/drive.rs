@@ -149,6 +149,9 @@ fn unreachable_run(run: &RunJson, error: &DriveError) -> Failure {
             Some(help) => failure.help(format!("{help}; {resume}")),
             None => failure.help(resume),
         },
+        DriveError::Launcher { .. } => {
+            failure.help(format!("make room, or bring the store back; {resume}"))
+        }
         DriveError::Executor { .. } => failure.help(resume),
     }
 }

@@ -69,9 +69,10 @@ impl AttemptEvent {
 #[must_use]
 pub fn is_last(news: &AttemptNews) -> bool {
     match news {
-        AttemptNews::Waiting { .. } | AttemptNews::Claimed { .. } | AttemptNews::Phase { .. } => {
-            false
-        }
+        AttemptNews::Waiting { .. }
+        | AttemptNews::Store { .. }
+        | AttemptNews::Claimed { .. }
+        | AttemptNews::Phase { .. } => false,
         AttemptNews::Committed { .. }
         | AttemptNews::Ended { .. }
         | AttemptNews::ClaimLost

@@ -60,7 +60,7 @@ pub(crate) async fn carry_out(
     let launched = monotonic();
     let ticket = &options.ticket;
     let patience = Duration::from_millis(options.store_patience_ms);
-    let depot = match Depot::open(&options.store, &ticket.attempt, patience).await {
+    let depot = match Depot::open(&options.store, &ticket.attempt, patience, hub).await {
         Ok(depot) => depot,
         Err(error) => {
             return AttemptNews::Unavailable {
@@ -342,8 +342,8 @@ impl Attempt<'_> {
             }
         };
         tree.remove();
-        let logged = pump.finish().await;
-        let measured = metrics.finish().await;
+        let logged = self.depot.told("write the log", pump.finish()).await;
+        let measured = self.depot.told("write the metrics", metrics.finish()).await;
         if let Err(error) = logged.and(measured) {
             // The log belongs to the attempt; without a place for it there is none
             // for its outputs either.

@@ -3,8 +3,10 @@
 
 use crate::attempt::text;
 use crate::failure::chain;
+use crate::serve::Hub;
 use auria_core::outcome::{Artifact, Checkpoint, Claim, EndRecord, Outcome};
 use auria_core::plan::{DataType, InputMode};
+use auria_core::run::AttemptNews;
 use auria_core::{AttemptId, Digest, Nonce};
 use auria_store::logs::{FlushPolicy, LogWriter};
 use auria_store::{Access, Claimed, Commit, ErrorKind, Journal, Store, StoreError};
@@ -19,6 +21,7 @@ pub(crate) struct Depot {
     journal: Journal,
     attempt: AttemptId,
     patience: Duration,
+    hub: Hub,
 }
 
 impl Depot {
@@ -27,9 +30,10 @@ impl Depot {
         url: &str,
         attempt: &AttemptId,
         patience: Duration,
+        hub: &Hub,
     ) -> Result<Self, StoreError> {
         let url = url.parse()?;
-        let store = patiently(patience, "open the store", || {
+        let store = patiently(patience, hub, "open the store", || {
             Store::open(&url, Access::Write)
         })
         .await?;
@@ -39,25 +43,26 @@ impl Depot {
             journal,
             attempt: attempt.clone(),
             patience,
+            hub: hub.clone(),
         })
     }
 
     pub(crate) async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        patiently(self.patience, "claim the attempt", || {
+        patiently(self.patience, &self.hub, "claim the attempt", || {
             self.journal.claim(claim)
         })
         .await
     }
 
     pub(crate) async fn commit(&self, outcome: &Outcome) -> Result<Commit, StoreError> {
-        patiently(self.patience, "commit the outcome", || {
+        patiently(self.patience, &self.hub, "commit the outcome", || {
             self.journal.commit(outcome)
         })
         .await
     }
 
     pub(crate) async fn write_end(&self, end: &EndRecord) -> Result<EndRecord, StoreError> {
-        patiently(self.patience, "write the attempt's end", || {
+        patiently(self.patience, &self.hub, "write the attempt's end", || {
             self.journal.write_end(end)
         })
         .await
@@ -69,7 +74,7 @@ impl Depot {
         to: &Path,
     ) -> Result<(), StoreError> {
         let fetch = || snapshot::fetch(&self.store, digest, DataType::UriFolder, to);
-        patiently(self.patience, "fetch the code", fetch)
+        patiently(self.patience, &self.hub, "fetch the code", fetch)
             .await
             .map(drop)
     }
@@ -86,7 +91,7 @@ impl Depot {
             InputMode::Download => {
                 let fetch = || artifact::fetch(&self.store, artifact, to);
                 Ok(text(
-                    &patiently(self.patience, "fetch an input", fetch)
+                    &patiently(self.patience, &self.hub, "fetch an input", fetch)
                         .await?
                         .path,
                 ))
@@ -103,7 +108,7 @@ impl Depot {
         to: &Path,
     ) -> Result<String, StoreError> {
         let find = || snapshot::artifact(&self.store, digest, data_type);
-        let artifact = patiently(self.patience, "find an input", find).await?;
+        let artifact = patiently(self.patience, &self.hub, "find an input", find).await?;
         self.fetch_artifact(&artifact, mode, to).await
     }
 
@@ -115,7 +120,7 @@ impl Depot {
     ) -> Result<(), StoreError> {
         let AttemptId { run, step, .. } = &self.attempt;
         let fetch = || checkpoint::fetch(&self.store, run, step, checkpoint, to);
-        patiently(self.patience, "fetch a checkpoint", fetch)
+        patiently(self.patience, &self.hub, "fetch a checkpoint", fetch)
             .await
             .map(drop)
     }
@@ -127,12 +132,27 @@ impl Depot {
         local: &Path,
     ) -> Result<Checkpoint, StoreError> {
         let publish = || checkpoint::publish(&self.store, &self.attempt, nonce, generation, local);
-        patiently(self.patience, "publish a checkpoint", publish).await
+        patiently(self.patience, &self.hub, "publish a checkpoint", publish).await
     }
 
     /// How long a store that does not answer is asked again.
     pub(crate) fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// Waits for `what`, and tells those who listen where the store keeps it waiting.
+    pub(crate) async fn told<T>(&self, doing: &str, what: impl Future<Output = T>) -> T {
+        tokio::pin!(what);
+        match tokio::time::timeout(QUIET, &mut what).await {
+            Ok(done) => done,
+            Err(_) => {
+                let trouble = Some(format!("could not {doing} yet: the store keeps it waiting"));
+                self.hub.news(AttemptNews::Store { trouble });
+                let done = what.await;
+                self.hub.news(AttemptNews::Store { trouble: None });
+                done
+            }
+        }
     }
 
     pub(crate) fn log(&self, nonce: &Nonce) -> LogWriter {
@@ -154,7 +174,7 @@ impl Depot {
             layout::metrics(&self.attempt, nonce),
             bytes::Bytes::from(all),
         );
-        patiently(self.patience, "write the metrics", || {
+        patiently(self.patience, &self.hub, "write the metrics", || {
             self.store.write(&path, all.clone())
         })
         .await
@@ -170,14 +190,18 @@ impl Depot {
         let prefix = layout::output(&self.attempt, nonce, name);
         let manifest = layout::output_manifest(&self.attempt, nonce, name);
         let publish = || artifact::publish(&self.store, local, data_type, &prefix, &manifest);
-        patiently(self.patience, "publish an output", publish).await
+        patiently(self.patience, &self.hub, "publish an output", publish).await
     }
 }
+
+/// How long the store may keep an attempt waiting before those who listen are told.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Does `what` again, with growing pauses, while the store does not answer or is
 /// full, until `patience` ends.
 async fn patiently<T, F>(
     patience: Duration,
+    hub: &Hub,
     doing: &str,
     what: impl Fn() -> F,
 ) -> Result<T, StoreError>
@@ -186,18 +210,28 @@ where
 {
     let began = Instant::now();
     let mut pause = Duration::from_millis(200);
+    let mut told = false;
     loop {
         match what().await {
             Err(error)
                 if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Full)
                     && began.elapsed() + pause < patience =>
             {
-                tracing::warn!("could not {doing}, trying again: {}", chain(&error));
+                let trouble = format!("could not {doing}: {}", chain(&error));
+                tracing::warn!("{trouble}; trying again");
+                let trouble = Some(trouble);
+                hub.news(AttemptNews::Store { trouble });
+                told = true;
                 // Many launchers may wait for one store.
                 tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
-                pause = (pause * 2).min(Duration::from_secs(15));
+                pause = (pause * 2).min(Duration::from_secs(8));
             }
-            answer => return answer,
+            answer => {
+                if told {
+                    hub.news(AttemptNews::Store { trouble: None });
+                }
+                return answer;
+            }
         }
     }
 }

@@ -36,6 +36,8 @@ impl RunState {
         }
         match news {
             AttemptNews::Waiting { why } => self.waits(i, number, why),
+            // The driver's: no status depends on it.
+            AttemptNews::Store { .. } => {}
             AttemptNews::Claimed { nonce, node } => self.claimed(i, number, nonce, node, turn),
             AttemptNews::Phase { phase } => self.moved(i, number, phase, turn),
             AttemptNews::Committed { outcome } => self.committed(i, number, outcome, turn),
@@ -71,6 +73,7 @@ impl RunState {
             AttemptNews::ClaimLost => true,
             AttemptNews::Committed { .. }
             | AttemptNews::Waiting { .. }
+            | AttemptNews::Store { .. }
             | AttemptNews::Refused { .. }
             | AttemptNews::Unavailable { .. } => false,
         };

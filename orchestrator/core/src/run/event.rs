@@ -118,6 +118,12 @@ pub enum AttemptNews {
         /// Which.
         phase: Phase,
     },
+    /// The store keeps its launcher waiting, or does not any more. For the driver and
+    /// for people: the launcher asks again by itself.
+    Store {
+        /// What cannot be done and why; none where the store answers again.
+        trouble: Option<String>,
+    },
     /// It is over, and the step's outcome stands: its launcher committed it, or read
     /// that another's stands.
     Committed {

@@ -18,10 +18,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// Effects carried out at once: enough to hide a store's latency, few enough for its
 /// connections.
 const AT_ONCE: usize = 64;
+
+/// How long the store may keep an attempt waiting before the driver leaves the run to
+/// `resume`: longer than a launcher's longest pause between two tries.
+const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What a task came back with.
 enum Done {
@@ -47,6 +52,8 @@ pub(super) struct Hands {
     look_again: bool,
     /// Starts that may be under way: closed when done.
     starting: HashMap<AttemptId, Arc<Semaphore>>,
+    /// Attempts that the store keeps waiting: since when, and what they say.
+    troubled: HashMap<AttemptId, (Instant, String)>,
     room: Arc<Semaphore>,
     tasks: JoinSet<Result<Done, DriveError>>,
 }
@@ -72,6 +79,7 @@ impl Hands {
             looking: false,
             look_again: false,
             starting: HashMap::new(),
+            troubled: HashMap::new(),
             room: Arc::new(Semaphore::new(AT_ONCE)),
             tasks: JoinSet::new(),
         }
@@ -110,6 +118,33 @@ impl Hands {
             self.look();
         }
         fresh.into_iter().map(Event::Appended).collect()
+    }
+
+    /// Notes that the store keeps an attempt waiting, or does not any more.
+    pub(super) fn store_trouble(&mut self, id: AttemptId, trouble: Option<String>) {
+        match trouble {
+            Some(message) => {
+                self.troubled
+                    .entry(id)
+                    .or_insert_with(|| (Instant::now(), String::new()))
+                    .1 = message
+            }
+            None => drop(self.troubled.remove(&id)),
+        }
+    }
+
+    /// The first attempt that the store has kept waiting for too long; pending while
+    /// there is none.
+    pub(super) fn out_of_patience(&self) -> impl Future<Output = (AttemptId, String)> + use<> {
+        let first = self.troubled.iter().min_by_key(|(_, (since, _))| *since);
+        let first = first.map(|(id, (since, message))| (*since, id.clone(), message.clone()));
+        async move {
+            let Some((since, id, message)) = first else {
+                return std::future::pending().await;
+            };
+            tokio::time::sleep_until(since + STORE_PATIENCE).await;
+            (id, message)
+        }
     }
 
     /// Waits for what is still under way.
@@ -341,6 +376,7 @@ impl Hands {
             && is_last(news)
         {
             self.starting.remove(id);
+            self.troubled.remove(id);
         }
     }
 

@@ -69,6 +69,14 @@ pub enum DriveError {
         /// What the store said.
         source: StoreError,
     },
+    /// A launcher cannot get at the store. It goes on trying.
+    #[error("attempt {attempt}: {message}")]
+    Launcher {
+        /// Whose.
+        attempt: AttemptId,
+        /// What it cannot do, and why.
+        message: String,
+    },
     /// The executor failed.
     #[error("run {run}: {doing}: {message}")]
     Executor {
@@ -184,6 +192,7 @@ impl<E: Executor + 'static> Driver<E> {
             let deadline = state
                 .next_deadline()
                 .map(|at| Duration::from_millis(at.millis_since((self.now)())));
+            let out_of_patience = hands.out_of_patience();
             let events = tokio::select! {
                 biased;
                 asked = control.recv(), if controlled => match asked {
@@ -207,6 +216,9 @@ impl<E: Executor + 'static> Driver<E> {
                         vec![]
                     }
                 },
+                (attempt, message) = out_of_patience => {
+                    return Err(DriveError::Launcher { attempt, message });
+                }
                 () = knocked(lease) => { hands.look(); vec![] }
                 _ = look.tick() => { hands.look(); vec![] }
                 () = sleep(deadline) => vec![Event::Tick],
@@ -239,6 +251,13 @@ impl<E: Executor + 'static> Driver<E> {
                 if let Some(last) = lines.iter().rev().find(|line| !line.trim().is_empty()) {
                     observer.line(&attempt, last);
                 }
+                vec![]
+            }
+            Happened::News(AttemptNews::Store { trouble }) => {
+                if let Some(trouble) = &trouble {
+                    observer.line(&attempt, trouble);
+                }
+                hands.store_trouble(attempt, trouble);
                 vec![]
             }
             Happened::News(AttemptNews::Gone { end, .. }) => {

@@ -167,7 +167,10 @@ impl World {
     pub(super) fn tell(&mut self, id: &AttemptId, news: AttemptNews) {
         let minor = matches!(
             news,
-            AttemptNews::Waiting { .. } | AttemptNews::Phase { .. } | AttemptNews::Claimed { .. }
+            AttemptNews::Waiting { .. }
+                | AttemptNews::Store { .. }
+                | AttemptNews::Phase { .. }
+                | AttemptNews::Claimed { .. }
         );
         if minor && self.lossy && self.dice.once_in(4) {
             return;
