@@ -55,13 +55,13 @@ A second demo with the same inputs reuses what is there, and says so. The runs a
     /// Run every check and test, and print counts and minutes for each part
     #[command(after_help = test::PARTS_HELP)]
     Test(test::Test),
-    /// Measure the cost of a step, beside GNU make running the same commands
+    /// Measure what things cost on this machine, beside programs that do the same
     #[command(after_help = "\
 Prints numbers and ratios of this machine; it never fails because of a number.
 
 Examples:
-  cargo xtask bench
-  cargo xtask bench --steps 1000 --rounds 5")]
+  cargo xtask bench local
+  cargo xtask bench local --peers snakemake --rounds 3")]
     Bench(bench::Bench),
     /// Put the CPU part of libtorch 2.11.0 under target/libtorch if it is absent, and print where it is
     #[command(after_help = "\

@@ -133,6 +133,18 @@ impl Store {
         }
     }
 
+    /// A store of objects that keep what the protocol needs: for tests and simulations.
+    /// The capability probe is not made.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn over(objects: Arc<dyn ObjectStore>) -> Self {
+        let url = StoreUrl::S3 {
+            bucket: "simulated".to_owned(),
+            prefix: String::new(),
+        };
+        Self::new(url, Arc::clone(&objects), objects, None)
+    }
+
     /// The same store with `wrap` around what it is made of: for tests and
     /// simulations that inject faults. The capability probe is not repeated.
     #[must_use]

@@ -1,0 +1,158 @@
+//! `cargo xtask bench local`: steps of this machine, beside programs that do the same, and the
+//! project's goals for them.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::figures::{Figures, Sample, Unit};
+use super::peers::{OURS, PEERS, Program, SNAKEMAKE, once};
+use super::work::{Shape, write_all};
+use super::{Output, Profile, floor, scale};
+use crate::shell::{human, say, timed};
+
+pub(crate) const HELP: &str = "\
+Peers come from PyPI, pinned, into folders under target/peers. All programs run the same steps in
+turns, in fresh folders, as many at a time as there are CPUs; the ratio is to auria-pipeline.
+
+Examples:
+  cargo xtask bench local
+  cargo xtask bench local --rounds 3 --peers snakemake
+  cargo xtask bench local --peers none --steps 1000 --output json";
+
+/// No further round of a work is begun by a program that has taken so long for it.
+const LONG: Duration = Duration::from_secs(90);
+
+#[derive(Args)]
+pub(crate) struct Local {
+    /// Runs of each; the median counts. A slow peer has fewer
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Peers to compare with, besides make: names, or `none`
+    #[arg(long, value_delimiter = ',', value_name = "NAMES", default_values = ["snakemake", "luigi", "metaflow"])]
+    peers: Vec<String>,
+    /// Steps of the large run
+    #[arg(long, default_value_t = 10_000)]
+    steps: usize,
+    /// What auria-pipeline is built with
+    #[arg(long, value_enum, default_value_t = Profile::Release)]
+    profile: Profile,
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+impl Local {
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        if self.rounds == 0 || self.steps < 100 {
+            bail!("at least one round, and a large run of at least 100 steps, are needed");
+        }
+        let ours = self.profile.binary()?;
+        let mut programs = vec![Program::Ours(ours.clone()), Program::Make];
+        for name in self.peers.iter().filter(|name| *name != "none") {
+            let Some(peer) = PEERS.iter().find(|peer| peer.name == name) else {
+                let known: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
+                bail!("--peers {name}: known are {} and none", known.join(", "));
+            };
+            programs.push(Program::Peer(peer, peer.install()?));
+        }
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let folder = tempfile::tempdir().context("cannot make a folder to measure in")?;
+        let mut figures = Figures::default();
+        floor::measure(&mut figures, folder.path())?;
+        for shape in [Shape::Wide(1), Shape::Chain(20), Shape::Fan(200)] {
+            self.beside(&mut figures, &programs, shape, jobs, folder.path())?;
+        }
+        figures.compare(OURS);
+        let large = scale::Large {
+            binary: &ours,
+            folder: folder.path(),
+            rounds: self.rounds,
+            steps: self.steps,
+            profile: self.profile,
+        };
+        large.measure(&mut figures)?;
+        goals(&mut figures);
+        let titles: Vec<String> = programs.iter().map(Program::title).collect();
+        match self.output {
+            Output::Text => {
+                println!(
+                    "{jobs} CPUs; {}, built with the {} profile\n\n{}",
+                    titles.join(", "),
+                    self.profile.name(),
+                    figures.text()
+                );
+            }
+            Output::Json => {
+                let mut value = figures.json();
+                value["cpus"] = jobs.into();
+                value["profile"] = self.profile.name().into();
+                value["programs"] = titles.into();
+                println!("{value:#}");
+            }
+        }
+        Ok(())
+    }
+
+    /// All programs in turns, so that what else the machine does meets all of them.
+    fn beside(
+        &self,
+        figures: &mut Figures,
+        programs: &[Program],
+        shape: Shape,
+        jobs: usize,
+        within: &Path,
+    ) -> anyhow::Result<()> {
+        let name = shape.name();
+        say(format!("measuring: {name}"));
+        let mut samples = vec![Sample::default(); programs.len()];
+        for _ in 0..self.rounds {
+            for (program, sample) in programs.iter().zip(&mut samples) {
+                if sample.sum() < LONG.as_secs_f64() {
+                    sample.push(fresh(program, shape, jobs, within)?);
+                }
+            }
+        }
+        for (program, sample) in programs.iter().zip(samples) {
+            figures.add(&name, program.name(), Unit::Seconds, sample);
+        }
+        Ok(())
+    }
+}
+
+/// A run in a folder, and so a store, of its own.
+fn fresh(program: &Program, shape: Shape, jobs: usize, within: &Path) -> anyhow::Result<f64> {
+    let folder = tempfile::tempdir_in(within).context("cannot make a folder to measure in")?;
+    write_all(folder.path(), shape)?;
+    let (took, all) = timed(|| once(&mut program.command(folder.path(), jobs)));
+    let took = took.with_context(|| format!("{} of {}", shape.name(), program.name()))?;
+    if all > LONG {
+        say(format!("{}: {}", program.name(), human(all)));
+    }
+    Ok(took)
+}
+
+/// What the project wants of itself.
+fn goals(figures: &mut Figures) {
+    let (chain, fan) = (Shape::Chain(20).name(), Shape::Fan(200).name());
+    for (work, times) in [(&chain, 10.0), (&fan, 7.0)] {
+        let ratio = figures.median(work, SNAKEMAKE) / figures.median(work, OURS);
+        if ratio.is_finite() {
+            let what = format!("{work}: at least {times:.0} times faster than snakemake");
+            figures.goal(&what, format!("{ratio:.1} times"), ratio >= times);
+        }
+    }
+    let seconds = figures.median(&chain, OURS);
+    let what = format!("{chain}: 0.2 s in all");
+    figures.goal(&what, format!("{seconds:.3} s"), seconds <= 0.2);
+    scale::goals(figures);
+}
+
+/// A path in `folder` that nothing has used.
+pub(crate) fn place(folder: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let place = folder.join(name);
+    std::fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
+    Ok(place)
+}
