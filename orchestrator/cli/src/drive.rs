@@ -178,16 +178,19 @@ pub fn exit_code(status: Status) -> u8 {
 /// # Errors
 /// Where the store cannot be read.
 pub async fn look(store: &Store, run: &RunJson) -> Result<RunState, Failure> {
-    let runtime = runtime()?;
-    let live = match executor(store, runtime) {
-        Ok(executor) => auria_engine::executor::Executor::list(&executor, &run.run)
-            .await
-            .unwrap_or_default(),
-        Err(_) => Vec::new(),
+    let journal = Journal::new(store.clone(), run.run.clone());
+    // Of a run that has ended nothing lives.
+    let live = if journal.read_run_end().await?.is_some() {
+        Vec::new()
+    } else {
+        match executor(store, runtime()?) {
+            Ok(executor) => auria_engine::executor::Executor::list(&executor, &run.run)
+                .await
+                .unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
     };
-    let mut found = Journal::new(store.clone(), run.run.clone())
-        .recover()
-        .await?;
+    let mut found = journal.recover().await?;
     found.live = live;
     let epoch = found
         .log

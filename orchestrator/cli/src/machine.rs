@@ -8,13 +8,20 @@ use auria_engine::process::{LauncherCommand, ProcessExecutor, ProcessOptions};
 use auria_launcher::runtime::RuntimeRoot;
 use auria_store::Store;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// How long a launcher asks a store again that does not answer (`broker_grace`).
 const STORE_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// What this machine has for steps; `AURIA_GPUS` says which GPUs instead of looking.
+/// Looked for once: a driver of GPUs may take a second to answer.
 pub fn detect() -> Machine {
+    static FOUND: OnceLock<Machine> = OnceLock::new();
+    FOUND.get_or_init(look).clone()
+}
+
+fn look() -> Machine {
     let gpus = edge::variable("AURIA_GPUS").map(|gpus| {
         gpus.split(',')
             .map(str::trim)

@@ -26,9 +26,13 @@ mod terminal;
 use args::{Cli, Command, SchemaKind};
 use clap::{CommandFactory, Parser};
 use failure::{Failure, exit};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(folder) = launched() {
+        return auria_launcher::main(folder);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -42,12 +46,6 @@ fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    if let Command::Launch { args } = &cli.command {
-        return match args.as_slice() {
-            [folder] => auria_launcher::main(folder.into()),
-            _ => ExitCode::from(exit::USAGE),
-        };
-    }
     log_to_stderr();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -72,6 +70,16 @@ fn main() -> ExitCode {
     // Launchers go on; a task that waits for a dead store must not hold us.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+/// The runtime folder of `auria-pipeline launch FOLDER`. A launcher is started for each
+/// attempt: it does not wait until all commands of the command line are laid out.
+fn launched() -> Option<PathBuf> {
+    let mut words = std::env::args_os().skip(1);
+    match (words.next(), words.next(), words.next()) {
+        (Some(word), Some(folder), None) if word == "launch" => Some(folder.into()),
+        _ => None,
+    }
 }
 
 async fn run(cli: &Cli) -> Result<u8, Failure> {
@@ -110,7 +118,7 @@ async fn run(cli: &Cli) -> Result<u8, Failure> {
             Ok(exit::DONE)
         }
         Command::Schema { kind } => schema(*kind),
-        // Handled before the runtime starts.
+        // Handled before anything else, where it has its one argument.
         Command::Launch { .. } => Ok(exit::USAGE),
         Command::Drive { run } => commands::resume::background(global, run).await,
     }

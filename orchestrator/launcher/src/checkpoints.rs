@@ -10,6 +10,7 @@ use auria_core::Nonce;
 use auria_core::outcome::Checkpoint;
 use nix::sys::inotify::{AddWatchFlags, InotifyEvent};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -36,6 +37,9 @@ impl Keeper {
         let folder = folder.to_owned();
         let mut task = JoinSet::new();
         task.spawn(async move {
+            // Closing it makes the kernel wait for 15 ms until nobody looks at its watches:
+            // the end of this process does that, once nobody waits for the attempt.
+            let watcher = ManuallyDrop::new(watcher);
             let mut generation = 0;
             loop {
                 let over = *ending.borrow_and_update();

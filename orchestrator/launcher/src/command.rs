@@ -2,6 +2,7 @@
 //! and process group of its own, SIGTERM, the grace, then SIGKILL for all of them;
 //! the time limit. Knows nothing of stores and tickets.
 
+use crate::birth::{self, Birth};
 use crate::stop::{Stop, Stopped};
 use crate::tree::{Tree, machine_memory_kills};
 use auria_core::outcome::Cause;
@@ -13,9 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -97,7 +96,14 @@ pub(crate) async fn run(
     nix::sys::prctl::set_child_subreaper(true).map_err(|errno| failed(errno.into()))?;
     let kills_before = (tree.memory_kills(), machine_memory_kills());
     let began = Instant::now();
-    let group = spawn(&shell, &prepared, tree).map_err(failed)?;
+    let birth = Birth {
+        program: &shell,
+        arguments: &["-c", &prepared.text],
+        environment: &prepared.environment,
+        folder: &prepared.folder,
+        output: prepared.output.as_fd(),
+    };
+    let group = birth::start(&birth, tree).map_err(failed)?;
     drop(prepared.output);
 
     let mut main: Option<(Result<i32, i32>, Duration)> = None;
@@ -109,10 +115,16 @@ pub(crate) async fn run(
     let mut left_behind = 0;
     let timeout_at = prepared.timeout.map(|timeout| began + timeout);
     loop {
-        if let Some(status) = reap(group) {
+        let reaped = reap(group);
+        if let Some(status) = reaped.main {
             main = Some((status, began.elapsed()));
         }
         if let Some((_, ran)) = main {
+            // Orphans become children of this process: without any it has no descendants,
+            // and the list of all processes, which is long on a busy machine, is not read.
+            if reaped.no_children && tree.cgroups_are_empty() {
+                break;
+            }
             let members = tree.members();
             if members.is_empty() {
                 break;
@@ -205,54 +217,35 @@ fn is_program(file: &Path) -> bool {
         .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-#[expect(
-    unsafe_code,
-    reason = "a session, a cgroup and the end with the launcher are set between fork and exec"
-)]
-fn spawn(shell: &Path, prepared: &Prepared, tree: &Tree) -> io::Result<i32> {
-    let doors = tree.doors();
-    let launcher = nix::unistd::getpid();
-    let mut command = Command::new(shell);
-    command
-        .arg("-c")
-        .arg(&prepared.text)
-        .current_dir(&prepared.folder)
-        .env_clear()
-        .envs(&prepared.environment)
-        .stdin(Stdio::null())
-        .stdout(Stdio::from(prepared.output.try_clone()?))
-        .stderr(Stdio::from(prepared.output.try_clone()?));
-    // SAFETY: only system calls that are safe after fork, and no allocation.
-    unsafe {
-        command.pre_exec(move || {
-            nix::unistd::setsid()?;
-            for door in &doors {
-                nix::unistd::write(door.as_fd(), b"0")?;
-            }
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            if nix::unistd::getppid() != launcher {
-                return Err(Errno::ESRCH.into());
-            }
-            Ok(())
-        });
-    }
-    let child = command.spawn()?;
-    i32::try_from(child.id()).map_err(io::Error::other)
+/// What a round of reaping found.
+struct Reaped {
+    /// The status of the command's first process, where it was among them: its exit
+    /// status, or the signal that ended it.
+    main: Option<Result<i32, i32>>,
+    /// No child is left.
+    no_children: bool,
 }
 
-/// Reaps every child that ended; the status of `main` where it was among them:
-/// its exit status, or the signal that ended it.
-fn reap(main: i32) -> Option<Result<i32, i32>> {
-    let mut found = None;
+/// Reaps every child that ended, `main` among them or not.
+fn reap(main: i32) -> Reaped {
+    let mut reaped = Reaped {
+        main: None,
+        no_children: false,
+    };
     loop {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == main => found = Some(Ok(code)),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == main => {
-                found = Some(Err(signal as i32))
+            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == main => {
+                reaped.main = Some(Ok(code));
             }
-            Ok(WaitStatus::StillAlive) => return found,
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == main => {
+                reaped.main = Some(Err(signal as i32));
+            }
+            Ok(WaitStatus::StillAlive) => return reaped,
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(_) => return found,
+            Err(errno) => {
+                reaped.no_children = errno == Errno::ECHILD;
+                return reaped;
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 //! folder](runtime::AttemptFolder) and starts a program that calls [`launch`].
 
 mod attempt;
+mod birth;
 mod checkpoints;
 mod command;
 mod depot;
@@ -29,9 +30,11 @@ pub use work::remove as remove_work;
 
 use auria_core::outcome::Cause;
 use auria_core::run::AttemptNews;
+use auria_store::StoreUrl;
 use runtime::{AttemptFolder, LAST_WORD, LAUNCH, RuntimeError};
 use serve::{Hub, Server};
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -118,20 +121,39 @@ fn run(folder: AttemptFolder) -> Result<u8, LaunchError> {
     let Some(lock) = lock else {
         return Ok(exit::NOT_OURS);
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let listener = match options.listener {
+        Some(number) => Some(inherited(number).map_err(failed("keep its socket"))?),
+        None => None,
+    };
+    // Beside a folder there is nothing to compute: one thread, which no other has to wake.
+    // Transfers to a bucket are worth two.
+    let beside_a_folder = options
+        .store
+        .parse::<StoreUrl>()
+        .is_ok_and(|url| url.folder().is_some());
+    let mut builder = if beside_a_folder {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    let runtime = builder
         .worker_threads(2)
         .max_blocking_threads(16)
         .enable_all()
         .build()
         .map_err(failed("start its runtime"))?;
-    let code = runtime.block_on(attend(options, folder))?;
+    let code = runtime.block_on(attend(options, folder, listener))?;
     // A thread that hangs on a dead file system must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
     Ok(code)
 }
 
-async fn attend(options: LaunchOptions, folder: AttemptFolder) -> Result<u8, LaunchError> {
+async fn attend(
+    options: LaunchOptions,
+    folder: AttemptFolder,
+    listener: Option<File>,
+) -> Result<u8, LaunchError> {
     let failed = |doing| move |source| LaunchError::System { doing, source };
     // No core file or debugger of the step's user may show what this process knows.
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {
@@ -152,7 +174,12 @@ async fn attend(options: LaunchOptions, folder: AttemptFolder) -> Result<u8, Lau
     });
 
     let hub = Hub::new(options.ticket.attempt.clone());
-    let server = Server::start(&folder.socket(), hub.clone(), stopper)
+    let listener = match listener {
+        Some(listener) => Ok(OwnedFd::from(listener).into()),
+        None => serve::listen(&folder.socket()),
+    };
+    let server = listener
+        .and_then(|listener| Server::start(listener, hub.clone(), stopper))
         .map_err(failed("listen on its socket"))?;
     let work = Work::at(options.work_folder(&folder));
     let news = attempt::carry_out(&options, &folder, &work, &hub, stopped).await;

@@ -52,8 +52,11 @@ impl Metrics {
         }
         let mut all = Vec::new();
         for file in &self.files {
-            // What the command put there instead of a file is not metrics.
-            if let Ok(content) = tokio::fs::read(file).await {
+            // What the command put there instead of a file is not metrics. Most steps have
+            // none, and are not kept waiting for another thread to say so.
+            if file.exists()
+                && let Ok(content) = tokio::fs::read(file).await
+            {
                 all.extend(content);
                 if all.last().is_some_and(|byte| *byte != b'\n') {
                     all.push(b'\n');

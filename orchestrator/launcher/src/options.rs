@@ -16,6 +16,10 @@ pub struct LaunchOptions {
     /// An inherited descriptor that holds the attempt's lock; without one the
     /// launcher takes the lock itself.
     pub lock: Option<i32>,
+    /// An inherited descriptor on which the launcher's socket listens already, so that
+    /// nobody has to try again and again; without one the launcher opens it itself.
+    #[serde(default)]
+    pub listener: Option<i32>,
     /// Inherited descriptors that hold this attempt's share of the machine.
     pub holds: Vec<i32>,
     /// The GPUs that the command sees.

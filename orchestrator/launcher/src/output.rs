@@ -90,7 +90,10 @@ async fn carry(mut read: pipe::Receiver, log: LogWriter, hub: Hub) -> LogWriter 
             }
         }
     }
-    hub.log(lines.rest());
+    let rest = lines.rest();
+    if !rest.is_empty() {
+        hub.log(rest);
+    }
     log
 }
 

@@ -167,20 +167,21 @@ impl AttemptFolder {
         Self { path }
     }
 
-    /// Makes the folder.
+    /// Makes the folder where it is missing; says whether it was.
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub fn create(&self) -> Result<(), RuntimeError> {
+    pub fn create(&self) -> Result<bool, RuntimeError> {
+        let new = fs::DirBuilder::new().mode(0o700).create(&self.path).is_ok();
         // Whoever cleans up may move it away between its making and the look at it.
         for _ in 0..MAKING_TRIES {
             match own_folder(&self.path) {
                 Err(RuntimeError::Folder { source, .. })
                     if source.kind() == io::ErrorKind::NotFound => {}
-                made => return made,
+                made => return made.map(|()| new),
             }
         }
-        own_folder(&self.path)
+        own_folder(&self.path).map(|()| new)
     }
 
     /// Where it is.
@@ -226,7 +227,7 @@ impl AttemptFolder {
                 Ok(file) => file,
                 // It was removed since it was made.
                 Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                    self.create()?;
+                    let _ = self.create()?;
                     continue;
                 }
                 Err(source) => return Err(failed(source)),
@@ -241,7 +242,9 @@ impl AttemptFolder {
                     return Ok(Some(file));
                 }
                 Ok(_) => {}
-                Err(source) if source.kind() == io::ErrorKind::NotFound => self.create()?,
+                Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                    let _ = self.create()?;
+                }
                 Err(source) => return Err(failed(source)),
             }
         }
@@ -372,7 +375,8 @@ mod tests {
         let folder = root.attempt("/store", &id());
         assert_ne!(folder, root.attempt("/other", &id()));
         assert!(!folder.is_held().unwrap());
-        folder.create().unwrap();
+        assert!(folder.create().unwrap());
+        assert!(!folder.create().unwrap(), "it is there already");
         let lock = folder.try_lock().unwrap().unwrap();
         assert!(folder.is_held().unwrap());
         assert!(folder.try_lock().unwrap().is_none());

@@ -149,6 +149,15 @@ fn encode(line: &Line) -> Option<Arc<str>> {
     }
 }
 
+/// Listens at `path`, which nobody else does: the caller holds the attempt's lock.
+pub(crate) fn listen(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    std::os::unix::net::UnixListener::bind(path)
+}
+
 /// The socket with everyone who listens.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -158,13 +167,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens at `path`, which nobody else does: the caller holds the attempt's lock.
-    pub(crate) fn start(path: &Path, hub: Hub, stopper: Stopper) -> io::Result<Self> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(path)?;
+    /// Serves those who connect to `listener`.
+    pub(crate) fn start(
+        listener: std::os::unix::net::UnixListener,
+        hub: Hub,
+        stopper: Stopper,
+    ) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
         let (end, mut ended) = tokio::sync::oneshot::channel();
         let accepted = hub.clone();
         let mut accepting = JoinSet::new();

@@ -34,10 +34,9 @@ impl Tree {
     #[must_use]
     pub fn create(key: &str, memory_bytes: Option<u64>) -> Self {
         let name = format!("auria-{key}");
-        let unified =
-            own_cgroup(str::is_empty, "cgroup2", None).and_then(|parent| make(&parent.join(&name)));
-        let memory = own_cgroup(has_memory, "cgroup", Some("memory"))
-            .and_then(|parent| make(&parent.join(&name)));
+        let own = OwnCgroups::read();
+        let unified = own.unified().and_then(|parent| make(&parent.join(&name)));
+        let memory = own.memory().and_then(|parent| make(&parent.join(&name)));
         if let Some(bytes) = memory_bytes {
             let limits = [
                 (&unified, "memory.max", bytes.to_string()),
@@ -63,16 +62,23 @@ impl Tree {
         }
     }
 
-    /// The files into which a new process writes `0` to join.
-    pub(crate) fn doors(&self) -> Vec<fs::File> {
-        let cgroups = self.unified.iter().chain(&self.memory);
-        cgroups
-            .filter_map(|cgroup| {
-                fs::File::options()
-                    .write(true)
-                    .open(cgroup.join("cgroup.procs"))
-                    .ok()
-            })
+    /// The cgroup of version 2, in which a process can be born.
+    pub(crate) fn unified_folder(&self) -> Option<fs::File> {
+        fs::File::open(self.unified.as_ref()?).ok()
+    }
+
+    /// The files into which a new process with one thread writes `0` to join the cgroup of
+    /// version 1, and that of version 2 where it was not born in it.
+    pub(crate) fn doors(&self, unified: bool) -> Vec<fs::File> {
+        let unified = self
+            .unified
+            .iter()
+            .filter(|_| unified)
+            .map(|cgroup| cgroup.join("cgroup.procs"));
+        let memory = self.memory.iter().map(|cgroup| cgroup.join("tasks"));
+        unified
+            .chain(memory)
+            .filter_map(|door| fs::File::options().write(true).open(door).ok())
             .collect()
     }
 
@@ -114,6 +120,13 @@ impl Tree {
         members
             .retain(|pid| *pid != own && processes.get(pid).is_some_and(|process| !process.zombie));
         members
+    }
+
+    /// Whether no process is in the tree's cgroups, or it has none.
+    pub(crate) fn cgroups_are_empty(&self) -> bool {
+        self.unified.iter().chain(&self.memory).all(|cgroup| {
+            fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|list| list.is_empty())
+        })
     }
 
     /// Sends `signal` to the process group `group` and to the members outside of it.
@@ -194,9 +207,9 @@ impl Tree {
 /// The limits on memory that this process's own cgroups set, in bytes.
 #[must_use]
 pub fn memory_limits() -> Vec<u64> {
-    let unified = own_cgroup(str::is_empty, "cgroup2", None).map(|folder| (folder, "memory.max"));
-    let memory = own_cgroup(has_memory, "cgroup", Some("memory"))
-        .map(|folder| (folder, "memory.limit_in_bytes"));
+    let own = OwnCgroups::read();
+    let unified = own.unified().map(|folder| (folder, "memory.max"));
+    let memory = own.memory().map(|folder| (folder, "memory.limit_in_bytes"));
     let mut limits = Vec::new();
     for (folder, file) in unified.into_iter().chain(memory) {
         // A limit of a folder above holds, too; above the mount there is no such file.
@@ -294,38 +307,63 @@ fn has_memory(controllers: &str) -> bool {
         .any(|controller| controller == "memory")
 }
 
-/// The folder of this process's own cgroup in the hierarchy that `is_it` names.
-fn own_cgroup(
-    is_it: impl Fn(&str) -> bool,
-    file_system: &str,
-    option: Option<&str>,
-) -> Option<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        is_it(controllers).then(|| path.to_owned())
-    })?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| {
-        let (place, kind) = line.split_once(" - ")?;
-        let mut kind = kind.split(' ');
-        let (name, _, options) = (kind.next()?, kind.next()?, kind.next()?);
-        if name != file_system
-            || option.is_some_and(|option| !options.split(',').any(|o| o == option))
-        {
-            return None;
+/// What the kernel says of this process's cgroups, and of where they are mounted.
+struct OwnCgroups {
+    own: String,
+    mounts: String,
+}
+
+impl OwnCgroups {
+    fn read() -> Self {
+        let text = |path| fs::read_to_string(path).unwrap_or_default();
+        Self {
+            own: text("/proc/self/cgroup"),
+            mounts: text("/proc/self/mountinfo"),
         }
-        let mut place = place.split(' ').skip(3);
-        let (root, mount) = (place.next()?, place.next()?);
-        let inside = if root == "/" {
-            path.as_str()
-        } else {
-            path.strip_prefix(root)?
-        };
-        let folder = Path::new(mount).join(inside.trim_start_matches('/'));
-        folder.is_dir().then_some(folder)
-    })
+    }
+
+    /// The folder of the cgroup of version 2.
+    fn unified(&self) -> Option<PathBuf> {
+        self.folder(str::is_empty, "cgroup2", None)
+    }
+
+    /// The folder of the memory cgroup of version 1.
+    fn memory(&self) -> Option<PathBuf> {
+        self.folder(has_memory, "cgroup", Some("memory"))
+    }
+
+    /// The folder in the hierarchy that `is_it` names.
+    fn folder(
+        &self,
+        is_it: impl Fn(&str) -> bool,
+        file_system: &str,
+        option: Option<&str>,
+    ) -> Option<PathBuf> {
+        let path = self.own.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+            is_it(controllers).then_some(path)
+        })?;
+        self.mounts.lines().find_map(|line| {
+            let (place, kind) = line.split_once(" - ")?;
+            let mut kind = kind.split(' ');
+            let (name, _, options) = (kind.next()?, kind.next()?, kind.next()?);
+            if name != file_system
+                || option.is_some_and(|option| !options.split(',').any(|o| o == option))
+            {
+                return None;
+            }
+            let mut place = place.split(' ').skip(3);
+            let (root, mount) = (place.next()?, place.next()?);
+            let inside = if root == "/" {
+                path
+            } else {
+                path.strip_prefix(root)?
+            };
+            let folder = Path::new(mount).join(inside.trim_start_matches('/'));
+            folder.is_dir().then_some(folder)
+        })
+    }
 }
 
 struct Process {

@@ -57,6 +57,7 @@ impl World {
             store: self.store.url().to_string(),
             ticket: ticket.clone(),
             lock: None,
+            listener: None,
             holds: Vec::new(),
             gpus: Vec::new(),
             path: vec!["/opt/auria-test".into()],

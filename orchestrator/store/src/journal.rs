@@ -152,13 +152,26 @@ impl Journal {
         Ok(found.unwrap_or_else(|| end.clone()))
     }
 
-    /// Writes the ticket of an attempt. Every driver writes the same one.
+    /// Writes the ticket of an attempt. Every driver writes the same one. On a folder it
+    /// stands for every reader when this returns, and is on the disk after
+    /// [`Self::sync_ticket`].
     ///
     /// # Errors
     /// Where the store cannot be reached.
     pub async fn write_ticket(&self, ticket: &Ticket) -> Result<(), StoreError> {
+        let path = layout::ticket(&ticket.attempt);
         self.store
-            .write_json(&layout::ticket(&ticket.attempt), ticket)
+            .write_unsynced(&path, encode(&path, ticket)?)
+            .await
+    }
+
+    /// Brings the ticket of an attempt to the disk, where the store is a folder.
+    ///
+    /// # Errors
+    /// Where the disk fails.
+    pub async fn sync_ticket(&self, id: &AttemptId) -> Result<(), StoreError> {
+        self.store
+            .sync_within(&layout::run(&id.run), vec![layout::ticket(id)])
             .await
     }
 

@@ -4,13 +4,16 @@
 //! reference or is seen.
 
 use crate::artifact::{self, Depth};
+use crate::store::encode;
 use crate::{ErrorKind, Store, StoreError, layout};
 use auria_core::outcome::{Artifact, ReuseSource};
 use auria_core::run::{ReuseAnswer, ReuseMiss};
 use auria_core::{Digest, RunId, StepPath, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::OnceCell;
 
 /// A step that ended well and may be reused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,7 +62,40 @@ pub struct Note {
     pub answer: ReuseAnswer,
 }
 
-/// Keeps what the index said to a step of `run`.
+/// The references that a driver has written: one for each run that it takes from, which
+/// stands for all that it takes of it.
+#[derive(Debug, Default)]
+pub struct References {
+    /// By source. Bounded by the runs of the store.
+    written: Mutex<HashMap<RunId, Arc<OnceCell<()>>>>,
+}
+
+impl References {
+    /// Writes that `taker` reuses outputs of `source`, unless this was done. Those who
+    /// ask at the same time wait until it stands.
+    async fn write(
+        &self,
+        store: &Store,
+        source: &RunId,
+        query: &Query<'_>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let written = {
+            let mut all = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            all.entry(source.clone()).or_default().clone()
+        };
+        let write = || async {
+            let reference = serde_json::json!({"run": query.run, "step": query.step, "at": now});
+            store
+                .write_json(&layout::reference(source, query.run), &reference)
+                .await
+        };
+        written.get_or_try_init(write).await.copied()
+    }
+}
+
+/// Keeps what the index said to a step of `run`. On a folder it is not synced: nothing
+/// rests on it, and a step waits for it.
 ///
 /// # Errors
 /// Where the store cannot be written.
@@ -69,7 +105,8 @@ pub async fn write_note(
     step: &StepPath,
     note: &Note,
 ) -> Result<(), StoreError> {
-    store.write_json(&layout::reuse_note(run, step), note).await
+    let path = layout::reuse_note(run, step);
+    store.write_unsynced(&path, encode(&path, note)?).await
 }
 
 /// What the index said to a step of `run`, where it was asked.
@@ -81,7 +118,11 @@ pub async fn read_note(
     run: &RunId,
     step: &StepPath,
 ) -> Result<Option<Note>, StoreError> {
-    store.read_json(&layout::reuse_note(run, step)).await
+    match store.read_json(&layout::reuse_note(run, step)).await {
+        // A power cut may leave half of what was not synced.
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
+        read => read,
+    }
 }
 
 /// Enters a step that ended well (and ran: one that was reused is there already).
@@ -95,8 +136,8 @@ pub async fn record(store: &Store, entry: &ReuseEntry) -> Result<(), StoreError>
         .await
 }
 
-/// Looks for a finished step with this key. On a hit the reference is written, the
-/// outputs are verified (there, with their sizes), and the source is not being
+/// Looks for a finished step with this key. On a hit the reference is written, where it
+/// is not one of `references`, the outputs are verified (there, with their sizes), and the source is not being
 /// deleted: the caller may commit.
 ///
 /// # Errors
@@ -104,12 +145,13 @@ pub async fn record(store: &Store, entry: &ReuseEntry) -> Result<(), StoreError>
 pub async fn look_up(
     store: &Store,
     query: &Query<'_>,
+    references: &References,
     now: Timestamp,
 ) -> Result<ReuseAnswer, StoreError> {
     let found: Option<ReuseEntry> = store.read_json(&layout::reuse(query.key)).await?;
     let miss = match found {
         None => why_none(store, query).await?,
-        Some(entry) => match take(store, query, &entry, now).await? {
+        Some(entry) => match take(store, query, &entry, references, now).await? {
             None => {
                 let source = ReuseSource {
                     run: entry.run,
@@ -131,6 +173,7 @@ async fn take(
     store: &Store,
     query: &Query<'_>,
     entry: &ReuseEntry,
+    references: &References,
     now: Timestamp,
 ) -> Result<Option<ReuseMiss>, StoreError> {
     let source = ReuseSource {
@@ -144,10 +187,7 @@ async fn take(
         return Ok(Some(ReuseMiss::TooOld { source }));
     }
     if entry.run != *query.run {
-        let reference = serde_json::json!({"run": query.run, "step": query.step, "at": now});
-        store
-            .write_json(&layout::reference(&entry.run, query.run), &reference)
-            .await?;
+        references.write(store, &entry.run, query, now).await?;
     }
     for output in entry.outputs.values() {
         match artifact::verify(store, output, Depth::Sizes).await {

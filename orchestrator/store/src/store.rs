@@ -242,6 +242,18 @@ impl Store {
         Ok(())
     }
 
+    /// As [`Self::write`], for what nothing rests on: on a folder, a power cut may take
+    /// it away again.
+    pub(crate) async fn write_unsynced(
+        &self,
+        path: &StorePath,
+        bytes: Bytes,
+    ) -> Result<(), StoreError> {
+        let put = self.inner.data.put(path, bytes.into()).await;
+        put.map(drop)
+            .map_err(|error| sort_error("write", path, error))
+    }
+
     /// Writes a record to `path`, whatever is there.
     ///
     /// # Errors
@@ -344,10 +356,20 @@ impl Store {
     /// On a folder: `files` and the folders they are in, up to the root, are on
     /// the disk when it returns. Elsewhere a write that has returned is durable.
     pub(crate) async fn sync(&self, files: Vec<StorePath>) -> Result<(), StoreError> {
+        self.sync_within(&StorePath::ROOT, files).await
+    }
+
+    /// As [`Self::sync`], where the folders above `top` are on the disk already.
+    pub(crate) async fn sync_within(
+        &self,
+        top: &StorePath,
+        files: Vec<StorePath>,
+    ) -> Result<(), StoreError> {
         let Some(root) = self.inner.root.clone() else {
             return Ok(());
         };
-        let done = tokio::task::spawn_blocking(move || sync_files(&root, &files)).await;
+        let top = root.join(top.as_ref());
+        let done = tokio::task::spawn_blocking(move || sync_files(&root, &top, &files)).await;
         done.unwrap_or_else(|_| {
             Err(StoreError::local("sync", "files of the store")(
                 std::io::ErrorKind::Other.into(),
@@ -360,7 +382,7 @@ impl Store {
 /// journal commit, and not one by one, which is one for each.
 const SYNC_EACH: usize = 32;
 
-fn sync_files(root: &Path, files: &[StorePath]) -> Result<(), StoreError> {
+fn sync_files(root: &Path, top: &Path, files: &[StorePath]) -> Result<(), StoreError> {
     let sync = |path: &Path| {
         std::fs::File::open(path)
             .and_then(|file| file.sync_all())
@@ -378,7 +400,7 @@ fn sync_files(root: &Path, files: &[StorePath]) -> Result<(), StoreError> {
         folders.extend(
             path.ancestors()
                 .skip(1)
-                .take_while(|folder| folder.starts_with(root))
+                .take_while(|folder| folder.starts_with(top))
                 .map(Path::to_owned),
         );
     }

@@ -77,11 +77,17 @@ async fn say_unfinished(store: &Store) -> Result<(), Failure> {
 
 /// Records the run and brings its snapshots to the store.
 async fn create(store: &Store, planned: Planned, global: &Global) -> Result<RunJson, Failure> {
+    let snapshots = planned.plan.snapshots();
     let mut run = RunJson {
         version: RUN_VERSION,
         run: planned.run.clone(),
         nonce: auria_engine::driver::nonce(),
-        state: RunState::Preparing,
+        // What needs nothing from this machine is ready as it is submitted.
+        state: if snapshots.is_empty() {
+            RunState::Ready
+        } else {
+            RunState::Preparing
+        },
         created: edge::now(),
         by: Submitter {
             user: edge::user(),
@@ -89,12 +95,15 @@ async fn create(store: &Store, planned: Planned, global: &Global) -> Result<RunJ
         },
         target: global.on.clone().unwrap_or_else(|| "process".to_owned()),
         parameters: planned.plan.inputs.clone(),
-        snapshots: planned.plan.snapshots(),
+        snapshots,
         sources: planned.sources.clone(),
         retry_of: None,
         plan: Arc::new(planned.plan.clone()),
     };
     taken(runs::create(store, &run).await)?;
+    if run.state == RunState::Ready {
+        return Ok(run);
+    }
     for scanned in planned
         .snapshots
         .iter()

@@ -24,14 +24,7 @@ impl<W: Write> Lines<W> {
         if row.status == Status::NotStarted {
             return;
         }
-        let width = rows
-            .all()
-            .iter()
-            .take(200)
-            .map(|row| row.path.display().len())
-            .max()
-            .unwrap_or(0)
-            .min(40);
+        let width = rows.width();
         let mut text = format!(
             "{:>9}  {} {:width$}  {}",
             duration(now.millis_since(self.begun)),

@@ -29,7 +29,11 @@ pub struct Rows {
     rows: Vec<Row>,
     places: HashMap<StepPath, usize>,
     counts: BTreeMap<Status, usize>,
+    width: usize,
 }
+
+/// Steps whose names are looked at for the width of their column, and its most.
+const WIDTH_OF: (usize, usize) = (200, 40);
 
 impl Rows {
     /// Rows for steps in the order of the plan.
@@ -52,11 +56,20 @@ impl Rows {
             .map(|(i, row)| (row.path.clone(), i))
             .collect();
         let counts = BTreeMap::from([(Status::NotStarted, rows.len())]);
+        let (most, widest) = WIDTH_OF;
+        let widths = rows.iter().take(most).map(|row| row.path.display().len());
+        let width = widths.max().unwrap_or(0).min(widest);
         Self {
             rows,
             places,
             counts,
+            width,
         }
+    }
+
+    /// The width of a column of names, in characters.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
     /// All of them.

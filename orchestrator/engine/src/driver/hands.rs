@@ -54,6 +54,8 @@ pub(super) struct Hands {
     starting: HashMap<AttemptId, Arc<Semaphore>>,
     /// Attempts that the store keeps waiting: since when, and what they say.
     troubled: HashMap<AttemptId, (Instant, String)>,
+    /// Which runs this one takes from, as the store knows.
+    references: Arc<reuse::References>,
     room: Arc<Semaphore>,
     tasks: JoinSet<Result<Done, DriveError>>,
 }
@@ -80,6 +82,7 @@ impl Hands {
             look_again: false,
             starting: HashMap::new(),
             troubled: HashMap::new(),
+            references: Arc::default(),
             room: Arc::new(Semaphore::new(AT_ONCE)),
             tasks: JoinSet::new(),
         }
@@ -173,10 +176,11 @@ impl Hands {
                     parts,
                     max_age_ms,
                 } => {
-                    let (store, run, plan, now) = (
+                    let (store, run, plan, references, now) = (
                         self.store.clone(),
                         self.run.clone(),
                         self.plan.clone(),
+                        self.references.clone(),
                         self.now,
                     );
                     self.spawn("looking for something to reuse", async move {
@@ -188,7 +192,7 @@ impl Hands {
                             parts: &parts,
                             max_age_ms,
                         };
-                        let answer = reuse::look_up(&store, &query, now()).await?;
+                        let answer = reuse::look_up(&store, &query, &references, now()).await?;
                         let note = reuse::Note { key, parts, answer };
                         reuse::write_note(&store, &run, &step, &note).await?;
                         Ok(vec![Event::Reuse {
@@ -291,14 +295,15 @@ impl Hands {
             .insert(ticket.attempt.clone(), started.clone());
         self.spawn("starting an attempt", async move {
             let id = ticket.attempt.clone();
-            let answer = match journal.write_ticket(&ticket).await {
-                Ok(()) => executor.start(&ticket).await,
-                Err(error) => {
-                    started.close();
-                    return Err(error);
-                }
-            };
+            if let Err(error) = journal.write_ticket(&ticket).await {
+                started.close();
+                return Err(error);
+            }
+            // Recovery reads no tickets: the launcher need not wait for the disk.
+            let (answer, synced) =
+                futures::join!(executor.start(&ticket), journal.sync_ticket(&id));
             started.close();
+            synced?;
             let news = match answer {
                 Ok(()) => return Ok(vec![]),
                 Err(StartError::Refused { message }) => AttemptNews::Refused { message },

@@ -61,6 +61,7 @@ pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
         store: inner.options.store.url().to_string(),
         ticket,
         lock: None,
+        listener: None,
         holds: Vec::new(),
         gpus: Vec::new(),
         path: inner.options.path.clone(),
@@ -72,11 +73,15 @@ pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
     };
     let (starter, place) = (inner.clone(), folder.clone());
     let started = tokio::task::spawn_blocking(move || {
-        place.create()?;
+        let new = place.create()?;
         let Some(lock) = lock_or_listen(&place)? else {
             return Ok(None);
         };
-        clear(&place)?;
+        // Nobody was here before: there is nothing of a killed launcher to look for
+        // among all processes of the machine.
+        if !new {
+            clear(&place)?;
+        }
         let memory_kills = tree::machine_memory_kills();
         // Within the runtime, which `Child` needs.
         launch(

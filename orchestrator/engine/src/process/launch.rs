@@ -4,10 +4,11 @@
 use super::slots::Share;
 use auria_launcher::LaunchOptions;
 use auria_launcher::runtime::{AttemptFolder, LAUNCH, RuntimeError};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -50,6 +51,9 @@ impl LauncherCommand {
     }
 }
 
+/// Connections that may wait until a launcher has begun: those of a few orchestrators.
+const BACKLOG: i32 = 64;
+
 /// Starts the launcher of `folder`, whose lock is `lock`.
 pub(super) fn launch(
     command: &LauncherCommand,
@@ -59,13 +63,33 @@ pub(super) fn launch(
     lock: &File,
     share: &Share,
 ) -> Result<Child, LaunchError> {
+    let failed = |source| LaunchError::Spawn { source };
+    let listener = bound(&folder.socket()).map_err(failed)?;
     options.lock = Some(lock.as_raw_fd());
+    options.listener = Some(listener.as_raw_fd());
     options.holds = vec![share.file.as_raw_fd()];
     options.gpus.clone_from(&share.gpus);
     folder.write(LAUNCH, options)?;
-    let log =
-        File::create(folder.launcher_log()).map_err(|source| LaunchError::Spawn { source })?;
-    spawn(command, this, folder, log, lock, share).map_err(|source| LaunchError::Spawn { source })
+    let log = File::create(folder.launcher_log()).map_err(failed)?;
+    let held = [lock.as_fd(), share.file.as_fd()];
+    spawn(command, this, folder, log, &held, &listener).map_err(failed)
+}
+
+/// A socket at `path` that does not listen yet: the launcher's process does that itself,
+/// so that the kernel tells those who connect of that process and not of this one.
+fn bound(path: &Path) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = socket::socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
 }
 
 #[expect(
@@ -77,10 +101,12 @@ fn spawn(
     this: &Path,
     folder: &AttemptFolder,
     log: File,
-    lock: &File,
-    share: &Share,
+    held: &[BorrowedFd<'_>; 2],
+    listener: &OwnedFd,
 ) -> io::Result<Child> {
-    let numbers = [lock.as_raw_fd(), share.file.as_raw_fd()];
+    let [lock, share] = held.map(|descriptor| descriptor.as_raw_fd());
+    let numbers = [lock, share, listener.as_raw_fd()];
+    let backlog = Backlog::new(BACKLOG)?;
     let mut launcher = Command::new(command.file(this));
     launcher
         .arg0(&command.program)
@@ -92,14 +118,16 @@ fn spawn(
         .stderr(log)
         .kill_on_drop(false);
     // SAFETY: only system calls that are safe after fork, and no allocation; the
-    // descriptors are open, since `lock` and `share` outlive the call of `spawn`.
+    // descriptors are open, since `held` and `listener` outlive the call of `spawn`.
     unsafe {
         launcher.pre_exec(move || {
             nix::unistd::setsid()?;
+            let [.., listener] = numbers.map(|number| BorrowedFd::borrow_raw(number));
+            socket::listen(&listener, backlog)?;
             // In the child alone: no other program that this process starts at the
             // same time may inherit them.
             for number in numbers {
-                let descriptor = std::os::fd::BorrowedFd::borrow_raw(number);
+                let descriptor = BorrowedFd::borrow_raw(number);
                 auria_launcher::ofd::set_inherited(descriptor, true)?;
             }
             Ok(())

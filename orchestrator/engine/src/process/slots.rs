@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// A byte for each 100 thousandths of a core.
@@ -87,22 +88,21 @@ pub(crate) struct Slots {
     gate: PathBuf,
     /// Stays open, so that looking does not wake those who wait for a close.
     looking: File,
-    watcher: Watcher,
+    /// Made when someone has to wait: a watch takes the kernel 15 ms to close.
+    watcher: OnceLock<Watcher>,
 }
 
 impl Slots {
-    /// The pieces of `machine`, kept in `folder`. Needs a tokio runtime.
+    /// The pieces of `machine`, kept in `folder`.
     pub(crate) fn open(machine: Machine, folder: &Path) -> io::Result<Self> {
         let (path, gate) = (folder.join("slots"), folder.join("slots.gate"));
         let looking = ofd::open(&path)?;
-        let watcher = Watcher::new()?;
-        watcher.add(&path, AddWatchFlags::IN_CLOSE_WRITE)?;
         Ok(Self {
             machine,
             path,
             gate,
             looking,
-            watcher,
+            watcher: OnceLock::new(),
         })
     }
 
@@ -177,13 +177,28 @@ impl Slots {
         Ok(Room::Found(Share { file, gpus: ids }))
     }
 
-    /// Waits until some piece may have been freed.
+    /// Waits until some piece may have been freed. The first call begins to watch and
+    /// returns: what was freed before was not seen. Needs a tokio runtime.
     pub(crate) async fn freed(&self) {
         let backup = Duration::from_secs(5);
-        if let Ok(Err(error)) = tokio::time::timeout(backup, self.watcher.changes()).await {
-            tracing::warn!("the machine's slots are not watched any more: {error}");
+        let changes = async {
+            match self.watcher.get() {
+                Some(watcher) => watcher.changes().await.map(drop),
+                None => self.watch(),
+            }
+        };
+        if let Ok(Err(error)) = tokio::time::timeout(backup, changes).await {
+            tracing::warn!("the machine's slots are not watched: {error}");
             tokio::time::sleep(backup).await;
         }
+    }
+
+    fn watch(&self) -> io::Result<()> {
+        let watcher = Watcher::new()?;
+        watcher.add(&self.path, AddWatchFlags::IN_CLOSE_WRITE)?;
+        // Where another was quicker, its watch is as good.
+        let _ = self.watcher.set(watcher);
+        Ok(())
     }
 
     fn free(&self, range: Range<u64>) -> io::Result<Vec<Range<u64>>> {
@@ -311,6 +326,7 @@ mod tests {
             Slots::open(machine(), dir.path()).unwrap(),
         );
         let held = found(a.take(&need(Some(2000), 0, 0)).unwrap());
+        b.freed().await;
         for _ in 0..3 {
             short(b.take(&need(None, 0, 0)).unwrap());
         }

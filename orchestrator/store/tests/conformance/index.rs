@@ -258,6 +258,7 @@ pub(crate) async fn reuse_hits_and_says_why_not(store: Store) {
         outputs: BTreeMap::from([("poem".to_owned(), poem.clone())]),
     };
     let taker = "taker".parse().unwrap();
+    let references = reuse::References::default();
     let ask = async |parts: &serde_json::Value, max_age_ms| {
         let key = Digest::of_json(parts).unwrap();
         let query = Query {
@@ -268,7 +269,7 @@ pub(crate) async fn reuse_hits_and_says_why_not(store: Store) {
             parts,
             max_age_ms,
         };
-        reuse::look_up(&store, &query, Timestamp(61_000))
+        reuse::look_up(&store, &query, &references, Timestamp(61_000))
             .await
             .unwrap()
     };
@@ -295,7 +296,10 @@ pub(crate) async fn reuse_hits_and_says_why_not(store: Store) {
         store.exists(&reference).await.unwrap(),
         "the reference stands before the hit is told"
     );
+    // What stands is not written again for each step that is taken.
+    store.delete(&reference).await.unwrap();
     assert_eq!(ask(&parts, None).await, hit);
+    assert!(!store.exists(&reference).await.unwrap());
 
     let other = json!({"command": "write", "inputs": {"seed": "8"}});
     let changed = BTreeMap::from([("inputs.seed".to_owned(), (json!("7"), json!("8")))]);
