@@ -223,6 +223,58 @@ fn a_run_from_submit_to_download() {
 }
 
 #[test]
+fn every_file_is_validated_whatever_is_wrong_with_others() {
+    let context = Context::new();
+    context.write("good.yml", "type: pipeline\njobs: {a: {command: echo}}\n");
+    context.write(
+        "one.yml",
+        "type: pipeline\njobs:\n  a: {command: echo, command: ls}\n  b: {comand: echo}\n",
+    );
+    context.write(
+        "two.yml",
+        "type: pipeline\nnaem: x\njobs: {a: {command: echo}\n",
+    );
+    let files = ["absent.yml", "one.yml", "good.yml", "two.yml"];
+    let all: Vec<&str> = ["validate"].into_iter().chain(files).collect();
+    let json: Vec<&str> = all.iter().copied().chain(["--output", "json"]).collect();
+    let report = context.run(json).exits(2).json();
+    let found: Vec<String> = report["diagnostics"]
+        .as_array()
+        .expect("diagnostics")
+        .iter()
+        .map(|one| {
+            let text = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
+            format!(
+                "{}:{}:{} {}",
+                text("file"),
+                one["line"],
+                one["column"],
+                text("code")
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "absent.yml:1:1 file-not-found",
+            "one.yml:3:22 duplicate-key",
+            "one.yml:4:7 unknown-key",
+            "two.yml:2:1 unknown-key",
+            "two.yml:3:7 unclosed-bracket",
+        ]
+    );
+    let text = context.run(all).exits(2).stderr;
+    for one in &found {
+        let (place, code) = one.split_once(' ').expect("a place and a code");
+        assert!(text.contains(&format!("error[{code}]")), "{text}");
+        assert!(
+            place.starts_with("absent") || text.contains(&format!("[{place}]")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn three_slips_are_three_errors_at_three_places() {
     let context = Context::new();
     let text = TWO

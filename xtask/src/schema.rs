@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use crate::shell::{self, binary, cargo, read, root, say};
 
 /// Kinds of files that have a schema.
-const KINDS: [&str; 3] = ["pipeline", "component", "config"];
+const KINDS: [&str; 4] = ["pipeline", "component", "config", "diagnostics"];
 
 /// Builds the binary and writes the files, or with `check` says which are stale.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
@@ -69,6 +69,8 @@ fn files() -> anyhow::Result<BTreeMap<PathBuf, String>> {
             .with_context(|| format!("the schema of {kind} is no JSON"))?;
         files.insert(PathBuf::from(format!("docs/schema/{kind}.json")), text);
     }
+    let codes = read(pipeline().args(["schema", "diagnostics"]))?;
+    files.insert(PathBuf::from("docs/errors.md"), errors(&codes)?);
     files.insert(PathBuf::from("docs/cli.md"), reference()?);
     files.insert(
         PathBuf::from("docs/man/auria-pipeline.1"),
@@ -76,6 +78,41 @@ fn files() -> anyhow::Result<BTreeMap<PathBuf, String>> {
     );
     Ok(files)
 }
+
+/// The page of every code, from the schema of diagnostics.
+fn errors(schema: &str) -> anyhow::Result<String> {
+    let schema: serde_json::Value =
+        serde_json::from_str(schema).context("the schema of diagnostics is no JSON")?;
+    let codes = schema["$defs"]["code"]["oneOf"].as_array();
+    let mut text = ERRORS.to_owned();
+    let mut group = "";
+    for code in codes.into_iter().flatten() {
+        let part = |name: &str| {
+            code[name]
+                .as_str()
+                .with_context(|| format!("a code without {name}"))
+        };
+        if part("title")? != group {
+            group = part("title")?;
+            text += &format!("\n## {group}\n\n| code | means |\n|---|---|\n");
+        }
+        let meaning = part("description")?.replace('|', "\\|");
+        text += &format!("| `{}` | {meaning} |\n", part("const")?);
+    }
+    anyhow::ensure!(!group.is_empty(), "the schema of diagnostics has no codes");
+    Ok(text)
+}
+
+/// What stands above the list of codes.
+const ERRORS: &str = "# Errors and warnings\n\n\
+    This page is written by `cargo xtask schema` from the codes that the check can give.\n\n\
+    `auria-pipeline validate FILE…` finds everything that is wrong with all files at once, and with \
+    those that they name. Each finding has a code, a place, the line with the part in question \
+    underlined, and a way out. An error keeps a pipeline from starting; a warning does not. Behind \
+    text that is no YAML reading goes on with the next document (`---`); of the document itself only \
+    its beginning is checked, and only for what no further line could make right.\n\n\
+    For scripts, `--output json` prints the same codes and places; `auria-pipeline schema \
+    diagnostics` is its JSON schema. A code is never given another meaning.\n";
 
 /// The help of every command, one after the other.
 fn reference() -> anyhow::Result<String> {

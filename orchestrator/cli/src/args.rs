@@ -216,6 +216,8 @@ pub enum SchemaKind {
     Component,
     /// The config file, auria.yaml
     Config,
+    /// What `validate --output json` prints, with the meaning of every code
+    Diagnostics,
 }
 
 /// The file that holds pipelines, and which of them.

@@ -5,44 +5,33 @@ use crate::args::OutputFormat;
 use crate::edge::Terminal;
 use crate::failure::{Failure, exit};
 use auria_core::check::{self, Loaded, Pipeline};
-use auria_core::diagnostic::{Diagnostic, RenderOptions, Severity, render};
-use auria_core::document::{self, Document, Source};
+use auria_core::diagnostic::{Code, Diagnostic, RenderOptions, Severity, render};
+use auria_core::document::{self, Document, MAX_BYTES, Place, Source};
 use serde_json::json;
 use std::io::Read;
 use std::path::Path;
 
-/// A larger file is no pipeline.
-const MAX_BYTES: u64 = 16 << 20;
-
-/// A file's text.
+/// A file's bytes, one more than any file may have at the most.
 ///
 /// # Errors
-/// Why there is none, for people.
-pub fn read(path: &Path) -> Result<String, String> {
+/// Why there are none, for people.
+pub fn read(path: &Path) -> Result<Vec<u8>, String> {
     let file = std::fs::File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "you may not read it".to_owned(),
         _ => error.to_string(),
     })?;
-    if file.metadata().is_ok_and(|meta| meta.is_dir()) {
-        return Err("it is a folder".to_owned());
+    match file.metadata() {
+        Ok(meta) if meta.is_dir() => return Err("it is a folder".to_owned()),
+        // A pipe or a device may have no end, or nothing to give.
+        Ok(meta) if !meta.is_file() => return Err("it is no regular file".to_owned()),
+        _ => {}
     }
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1)
+    file.take(MAX_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(format!(
-            "it has more than {} MiB: a pipeline file is text that people write",
-            MAX_BYTES >> 20
-        ));
-    }
-    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err("it is UTF-16: save it as UTF-8".to_owned());
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        format!("it is not UTF-8 text (byte {at}): is it a pipeline file?")
-    })
+    Ok(bytes)
 }
 
 /// What a file holds, checked.
@@ -66,45 +55,49 @@ pub enum Which<'a> {
     First,
 }
 
-/// Reads and checks `path`, after the changes of `--set`.
+/// Reads and checks `path`, after the changes of `--set`. A file that cannot be read
+/// is one of the diagnostics, so that others are checked all the same.
 ///
 /// # Errors
-/// Where the file cannot be read, or holds no pipeline of that name.
+/// Where the file holds no pipeline of that name.
 pub fn check(path: &Path, which: Which<'_>, sets: &[String]) -> Result<Checked, Failure> {
     let shown = path.to_string_lossy().into_owned();
-    let text = read(path).map_err(|why| {
-        let failure = Failure::usage(format!("{shown}: {why}"));
-        if path.exists() {
-            failure
-        } else {
-            failure.help("say which file: `auria-pipeline submit FILE`")
-        }
-    })?;
-    let documents = match document::parse_source(&Source::new(shown.clone(), text)) {
-        Ok(documents) => documents,
-        Err(diagnostics) => {
-            return Ok(Checked {
-                pipelines: vec![],
-                names: vec![],
-                diagnostics,
-            });
-        }
-    };
     let mut checked = Checked {
         pipelines: vec![],
         names: vec![],
-        diagnostics: check::check_names(&documents),
+        diagnostics: vec![],
     };
+    let source = match read(path) {
+        Ok(bytes) => document::decode(&shown, bytes),
+        Err(why) => Err(Box::new(unreadable(&shown, &why))),
+    };
+    let source = match source {
+        Ok(source) => source,
+        Err(found) => {
+            checked.diagnostics.push(*found);
+            return Ok(checked);
+        }
+    };
+    let parsed = document::read(&source);
+    checked.diagnostics = parsed.errors;
+    checked
+        .diagnostics
+        .extend(check::check_names(&parsed.documents));
     checked.names.extend(
-        documents
+        parsed
+            .documents
             .iter()
             .filter_map(|document| document.name().map(str::to_owned)),
     );
-    for mut document in pick(documents, which, &shown, &checked.names)? {
+    if parsed.documents.is_empty() {
+        return Ok(checked);
+    }
+    let mut loaded = Loaded::new();
+    for mut document in pick(parsed.documents, which, &shown, &checked.names)? {
         checked
             .diagnostics
             .extend(auria_core::set::apply(&mut document, sets));
-        let loaded = Loaded::load(&document, |path| read(Path::new(path)));
+        loaded.add(&document, |path| read(Path::new(path)));
         let (pipeline, diagnostics) = check::check(&document, &loaded);
         checked.pipelines.extend(pipeline);
         checked.diagnostics.extend(diagnostics);
@@ -113,18 +106,18 @@ pub fn check(path: &Path, which: Which<'_>, sets: &[String]) -> Result<Checked, 
     Ok(checked)
 }
 
+fn unreadable(file: &str, why: &str) -> Diagnostic {
+    let place = Place::new(&Source::new(file, ""), 0..0);
+    Diagnostic::error(Code::FileNotFound, format!("{file}: {why}"), &place)
+        .help("say which file: `auria-pipeline validate FILE`, `auria-pipeline submit FILE`")
+}
+
 fn pick(
     documents: Vec<Document>,
     which: Which<'_>,
     file: &str,
     names: &[String],
 ) -> Result<Vec<Document>, Failure> {
-    if documents.is_empty() {
-        return Err(
-            Failure::usage(format!("{file}: there is no document in it"))
-                .help("a pipeline begins with `type: pipeline` and has `jobs:`"),
-        );
-    }
     let single = documents.len() == 1;
     match which {
         Which::All => Ok(documents),

@@ -133,6 +133,7 @@ fn schema(kind: SchemaKind) -> Result<u8, Failure> {
             auria_core::check::json_schema(auria_core::check::SchemaKind::Component)
         }
         SchemaKind::Config => config::json_schema(),
+        SchemaKind::Diagnostics => auria_core::diagnostic::json_schema(),
     };
     print::result(args::OutputFormat::Json, &schema, String::new)?;
     Ok(exit::DONE)

@@ -10,7 +10,7 @@ use crate::load::{self, Which};
 use crate::machine;
 use crate::open;
 use auria_core::check::Pipeline;
-use auria_core::diagnostic::{Diagnostic, sort};
+use auria_core::diagnostic::{Code, Diagnostic, sort};
 use auria_core::plan::{Executable, Plan};
 use auria_core::planner::{self, Asset, Facts, Snapshot, Target};
 use auria_core::{Digest, RunId};
@@ -88,7 +88,7 @@ pub async fn plan(
             uri.uri
         );
         errors.push(
-            Diagnostic::error("not-yet", message, &uri.place)
+            Diagnostic::error(Code::NotYet, message, &uri.place)
                 .help("copy it into a folder and name that with `path: ./folder`, or say `mode: direct` to pass the URI as text"),
         );
     }
@@ -132,7 +132,7 @@ pub async fn plan(
                     );
                 }
                 Err(error) => errors.push(Diagnostic::error(
-                    "unsuitable-file",
+                    Code::UnsuitableFile,
                     error.to_string(),
                     &need.place,
                 )),
@@ -191,7 +191,7 @@ pub fn missing_files(pipeline: &Pipeline) -> Vec<Diagnostic> {
     missing
         .map(|need| {
             Diagnostic::error(
-                "file-not-found",
+                Code::FileNotFound,
                 format!("`{}`: there is no such file or folder", need.path),
                 &need.place,
             )
@@ -225,7 +225,7 @@ async fn assets(
         let Some(record) = found else {
             let message = format!("`{}` is not registered in {url}", need.reference);
             errors.push(
-                Diagnostic::error("unknown-asset", message, &need.place)
+                Diagnostic::error(Code::UnknownAsset, message, &need.place)
                     .help("`auria-pipeline model list` lists what is; an output with `name` and `type: custom_model` registers one"),
             );
             continue;

@@ -4,8 +4,8 @@
 //! and reads the value as what stands there is read.
 
 use crate::check::fields::{PIPELINE, SETTINGS};
-use crate::check::suggest::did_you_mean;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::suggest::{did_you_mean, or_none};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{
     Document, Entry, Mapping, Node, Place, Resolved, Scalar, Source, Style, Value, parse_source,
 };
@@ -47,12 +47,7 @@ impl Assignment {
         &self.source.text()[self.value..]
     }
 
-    fn fail(
-        &self,
-        code: &'static str,
-        message: String,
-        range: std::ops::Range<usize>,
-    ) -> Diagnostic {
+    fn fail(&self, code: Code, message: String, range: std::ops::Range<usize>) -> Diagnostic {
         Diagnostic::error(code, message, &self.place(range))
     }
 }
@@ -76,7 +71,7 @@ fn assign(root: &mut Node, text: &str) -> Result<(), Failed> {
         let message = format!("`{text}` is not PATH=VALUE");
         let place = Place::new(&source, 0..text.len());
         return Err(Box::new(
-            Diagnostic::error("set-syntax", message, &place)
+            Diagnostic::error(Code::SetSyntax, message, &place)
                 .help("write `--set inputs.NAME=VALUE`"),
         ));
     };
@@ -89,7 +84,12 @@ fn assign(root: &mut Node, text: &str) -> Result<(), Failed> {
     for part in text[..equals].split('.') {
         if part.is_empty() {
             let message = format!("`{}` is not a path", &text[..equals]);
-            return Err(Box::new(assignment.fail("set-syntax", message, 0..equals)));
+            let help = "write names with one `.` between them: `inputs.NAME`";
+            return Err(Box::new(
+                assignment
+                    .fail(Code::SetSyntax, message, 0..equals)
+                    .help(help),
+            ));
         }
         parts.push(Part { text: part, start });
         start += part.len() + 1;
@@ -123,7 +123,9 @@ fn assign(root: &mut Node, text: &str) -> Result<(), Failed> {
             let message = format!("`{}` is not the path of a value", &text[..equals]);
             let help = "write `inputs.NAME`, `settings.KEY` or `jobs.STEP.KEY`";
             Err(Box::new(
-                assignment.fail("set-path", message, 0..equals).help(help),
+                assignment
+                    .fail(Code::SetPath, message, 0..equals)
+                    .help(help),
             ))
         }
         ("tags" | "properties", [_]) => set(root, &parts, &assignment),
@@ -139,11 +141,12 @@ fn assign(root: &mut Node, text: &str) -> Result<(), Failed> {
 
 fn unknown(what: &str, part: &Part<'_>, known: Vec<&str>, assignment: &Assignment) -> Failed {
     let message = format!("{what} has no key `{}`", part.text);
-    let help = did_you_mean(part.text, known);
+    let help = did_you_mean(part.text, known)
+        .unwrap_or_else(|| "a path begins with `inputs`, `jobs`, `settings`, `outputs`, `tags`, or is a key such as `name`".to_owned());
     Box::new(
         assignment
-            .fail("set-path", message, part.range())
-            .maybe_help(help),
+            .fail(Code::SetPath, message, part.range())
+            .help(help),
     )
 }
 
@@ -161,8 +164,9 @@ fn known(
         .flat_map(|mapping| mapping.iter().map(|entry| &*entry.key))
         .collect();
     let message = format!("{what} `{}`", part.text);
-    let found = assignment.fail("set-path", message, part.range());
-    Err(Box::new(found.maybe_help(did_you_mean(part.text, names))))
+    let found = assignment.fail(Code::SetPath, message, part.range());
+    let help = did_you_mean(part.text, names);
+    Err(Box::new(found.help(or_none(help))))
 }
 
 /// Checks the names of steps along `jobs.outer.jobs.inner.…`.
@@ -231,7 +235,12 @@ fn set(root: &mut Node, path: &[Part<'_>], assignment: &Assignment) -> Result<()
     let kind = root.kind();
     let Value::Mapping(mapping) = &mut root.value else {
         let message = format!("`{}` cannot be set: what holds it is {kind}", part.text);
-        return Err(Box::new(assignment.fail("set-path", message, part.range())));
+        let help = "give it the value as a whole, or name a key that holds other keys";
+        return Err(Box::new(
+            assignment
+                .fail(Code::SetPath, message, part.range())
+                .help(help),
+        ));
     };
     // Only what lies on the path is copied; the rest stays shared.
     let mapping = Arc::make_mut(mapping);
@@ -271,7 +280,10 @@ fn value(before: Option<&Node>, assignment: &Assignment) -> Result<Node, Failed>
             assignment.value_text()
         );
         let range = assignment.value..assignment.source.text().len();
-        Err(Box::new(assignment.fail("set-type", message, range)))
+        let help = format!("give {what}, or change the file if another type is meant");
+        Err(Box::new(
+            assignment.fail(Code::SetType, message, range).help(help),
+        ))
     };
     let Some(before) = before else {
         return Ok(plain);
@@ -336,11 +348,15 @@ fn collection(before: &Node, assignment: &Assignment) -> Result<Node, Failed> {
                 assignment.value_text(),
                 before.kind()
             );
-            Err(Box::new(assignment.fail(
-                "set-type",
-                message,
-                assignment.value..text.len(),
-            )))
+            let help = match before.kind() {
+                "a list" => "write `[a, b]`",
+                _ => "write `{key: value}`, or set one key: `…resources.gpus=2`",
+            };
+            Err(Box::new(
+                assignment
+                    .fail(Code::SetType, message, assignment.value..text.len())
+                    .help(help),
+            ))
         }
     }
 }
@@ -417,17 +433,33 @@ jobs:
             (
                 "jobs.b.resources.gpus=1",
                 "set-path",
-                Some("did you mean `a`?"),
+                Some("known here: `a`"),
             ),
-            ("inputs.seed=joy", "set-type", None),
-            ("inputs.fast=1", "set-type", None),
-            ("jobs.a.command.x=1", "set-path", None),
+            (
+                "inputs.seed=joy",
+                "set-type",
+                Some("give a number, or change the file if another type is meant"),
+            ),
+            (
+                "inputs.fast=1",
+                "set-type",
+                Some("give true or false, or change the file if another type is meant"),
+            ),
+            (
+                "jobs.a.command.x=1",
+                "set-path",
+                Some("give it the value as a whole, or name a key that holds other keys"),
+            ),
             (
                 "mood",
                 "set-syntax",
                 Some("write `--set inputs.NAME=VALUE`"),
             ),
-            ("inputs..x=1", "set-syntax", None),
+            (
+                "inputs..x=1",
+                "set-syntax",
+                Some("write names with one `.` between them: `inputs.NAME`"),
+            ),
             (
                 "jobs.a=1",
                 "set-path",
@@ -437,7 +469,7 @@ jobs:
         for (assignment, code, help) in cases {
             let errors = apply(&mut document(), &[assignment.to_owned()]);
             assert_eq!(
-                (errors[0].code, errors[0].help.as_deref()),
+                (errors[0].code.as_str(), errors[0].help.as_deref()),
                 (code, help),
                 "{assignment}"
             );

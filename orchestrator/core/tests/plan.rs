@@ -19,9 +19,11 @@ use std::path::Path;
 /// The pipeline of the file `name` of `right/`, or of `text` where that is given.
 fn pipeline(name: &str, text: Option<&str>, sets: &[&str]) -> Pipeline {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/right");
-    let read =
-        |path: &str| std::fs::read_to_string(folder.join(path)).map_err(|error| error.to_string());
-    let text = text.map_or_else(|| read(name).unwrap(), str::to_owned);
+    let read = |path: &str| std::fs::read(folder.join(path)).map_err(|error| error.to_string());
+    let text = text.map_or_else(
+        || String::from_utf8(read(name).unwrap()).unwrap(),
+        str::to_owned,
+    );
     let mut document = parse(name, &text).unwrap().remove(0);
     let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
     let wrong = set::apply(&mut document, &sets);
@@ -118,7 +120,7 @@ fn what_has_to_be_looked_up() {
     assert_eq!(
         notes
             .iter()
-            .map(|note| (note.code, note.line()))
+            .map(|note| (note.code.as_str(), note.line()))
             .collect::<Vec<_>>(),
         [("environment-ignored", 44)]
     );
@@ -186,7 +188,10 @@ jobs:
         serde_json::to_string_pretty(&plan.steps[0].inputs).unwrap()
     );
     let errors = planned(&text.replace("s3://b/x", "s3://b/other")).unwrap_err();
-    assert_eq!((errors[0].code, errors[0].line()), ("unknown-object", 7));
+    assert_eq!(
+        (errors[0].code.as_str(), errors[0].line()),
+        ("unknown-object", 7)
+    );
 }
 
 #[test]
@@ -237,7 +242,11 @@ jobs:
 ";
     let errors = planned(text).unwrap_err();
     assert_eq!(
-        (errors[0].code, errors[0].line(), errors[0].column()),
+        (
+            errors[0].code.as_str(),
+            errors[0].line(),
+            errors[0].column()
+        ),
         ("wrong-type", 3, 17)
     );
 }
@@ -260,7 +269,7 @@ jobs:
     let codes: Vec<_> = plan(&pipeline, &facts)
         .unwrap_err()
         .iter()
-        .map(|error| (error.code, error.line()))
+        .map(|error| (error.code.as_str(), error.line()))
         .collect();
     assert_eq!(
         codes,
@@ -300,9 +309,9 @@ fn a_hundred_thousand_steps_are_no_trouble() {
 #[test]
 fn the_projects_own_pipelines_have_nothing_wrong_with_them() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let read =
-        |path: &str| std::fs::read_to_string(root.join(path)).map_err(|error| error.to_string());
-    let documents = parse("pipelines.yaml", &read("pipelines.yaml").unwrap()).unwrap();
+    let read = |path: &str| std::fs::read(root.join(path)).map_err(|error| error.to_string());
+    let text = String::from_utf8(read("pipelines.yaml").unwrap()).unwrap();
+    let documents = parse("pipelines.yaml", &text).unwrap();
     assert!(auria_core::check::check_names(&documents).is_empty());
     for document in documents {
         let (pipeline, found) = check(&document, &Loaded::load(&document, read));

@@ -337,7 +337,7 @@ fn read_everything(text: &str, set: &str) {
     for mut document in documents {
         walk(&document, &document.root);
         let mut found = set::apply(&mut document, &[set.to_owned()]);
-        let loaded = Loaded::load(&document, |_| Ok(text.to_owned()));
+        let loaded = Loaded::load(&document, |_| Ok(text.as_bytes().to_vec()));
         let (pipeline, more) = check(&document, &loaded);
         found.extend(more);
         let _ = render(&found, RenderOptions::default());

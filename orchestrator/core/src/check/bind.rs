@@ -1,13 +1,13 @@
 //! What an input is bound to, and whether that fits it.
 
 use super::Checker;
-use super::expression::{self, Expression};
+use super::expression::{self, Expression, Malformed, meant};
 use super::fields::Status;
 use super::graph::{Binding, Said, Scope};
 use super::read::refused;
-use super::suggest::did_you_mean;
 use super::types::{Bound, InputDecl, InputType, Work};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::suggest::did_you_mean;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Entry, Node, Place};
 use crate::plan::DataType;
 
@@ -20,6 +20,9 @@ impl Checker<'_> {
         scope: &Scope<'_, '_>,
         said: &mut Said,
     ) -> Binding {
+        if self.out.is_full() {
+            return Binding::Wrong;
+        }
         let node = match entry.value.as_mapping() {
             Some(mapping) => match mapping.get("path") {
                 Some(path) if is_binding(&path.value) => &path.value,
@@ -34,8 +37,12 @@ impl Checker<'_> {
             return self.own(entry, decl);
         };
         match expression::whole(text) {
+            Err(Malformed::Unclosed(nth)) => {
+                self.malformed(node, nth);
+                Binding::Wrong
+            }
             Err(_) => {
-                self.malformed(node);
+                self.malformed(node, 0);
                 Binding::Wrong
             }
             Ok(None) => {
@@ -59,6 +66,7 @@ impl Checker<'_> {
             return Binding::Wrong;
         }
         let before = self.errors();
+        self.looks_bound(entry);
         let Some(bound) = self.own_value(entry) else {
             return if self.errors() > before {
                 Binding::Wrong
@@ -71,6 +79,28 @@ impl Checker<'_> {
         } else {
             Binding::Wrong
         }
+    }
+
+    /// Warns where a text looks like a binding that lost its brackets.
+    fn looks_bound(&mut self, entry: &Entry) {
+        let node = entry.value.get("path").unwrap_or(&entry.value);
+        let Some(text) = node.as_text() else {
+            return;
+        };
+        let inner = text
+            .trim()
+            .trim_start_matches(['$', '{', '(', '['])
+            .trim_start();
+        let path = ["parent.inputs.", "parent.jobs.", "parent.outputs."];
+        if text.len() > 200 || !path.iter().any(|path| inner.starts_with(path)) {
+            return;
+        }
+        let inner = inner.trim_end_matches(['}', ')', ']']).trim_end();
+        let message = format!("`{text}` is passed as text: it is no binding");
+        self.out.push(
+            Diagnostic::warning(Code::LiteralBinding, message, node.shown_at())
+                .help(format!("a binding is written `${{{{{inner}}}}}`")),
+        );
     }
 
     /// Whether a value fits `decl`; `at` is the binding that brings it, if any.
@@ -87,9 +117,19 @@ impl Checker<'_> {
                     "the input `{name}` takes data, and is given `{}`",
                     literal.text
                 );
-                let help = format!("write `{name}: {{type: {}, path: …}}`", data_type.as_str());
+                let help = match literal.text.contains('/') {
+                    false => format!(
+                        "write `{name}: {{type: {}, path: ./…}}`",
+                        data_type.as_str()
+                    ),
+                    true => format!(
+                        "write `{name}: {{type: {}, path: {}}}`",
+                        data_type.as_str(),
+                        literal.text
+                    ),
+                };
                 self.out.push(
-                    Diagnostic::error("type-mismatch", message, place)
+                    Diagnostic::error(Code::TypeMismatch, message, place)
                         .help(help)
                         .label(&decl.place, "declared here"),
                 );
@@ -102,8 +142,9 @@ impl Checker<'_> {
                 );
                 let place = at.unwrap_or(&data.place);
                 self.out.push(
-                    Diagnostic::error("type-mismatch", message, place)
-                        .label(&decl.place, "declared here"),
+                    Diagnostic::error(Code::TypeMismatch, message, place)
+                        .label(&decl.place, "declared here")
+                        .help("give it a single value; to read a file, declare the input as `type: uri_file`"),
                 );
                 false
             }
@@ -127,9 +168,11 @@ impl Checker<'_> {
                 wanted.as_str(),
                 given.as_str()
             );
+            let help = "the command gets it as it is: see that it expects this, or declare the type that is given";
             self.out.push(
-                Diagnostic::warning("type-mismatch", message, place)
-                    .label(&decl.place, "declared here"),
+                Diagnostic::warning(Code::TypeMismatch, message, place)
+                    .label(&decl.place, "declared here")
+                    .help(help),
             );
         }
     }
@@ -171,10 +214,16 @@ impl Checker<'_> {
             | Expression::OutputName
             | Expression::Other(_) => {
                 let message = format!("`{}` is not a binding for an input", place.text());
-                self.out.push(
-                    Diagnostic::error("bad-binding", message, place)
-                        .help("known here: `parent.inputs.NAME`, `parent.jobs.STEP.outputs.NAME`"),
-                );
+                let meant = match found {
+                    Expression::Other(text) => meant(text),
+                    _ => None,
+                };
+                let help = match meant {
+                    Some(meant) => format!("did you mean `${{{{{meant}}}}}`?"),
+                    None => "an input is bound to `${{parent.inputs.NAME}}` or `${{parent.jobs.STEP.outputs.NAME}}`".to_owned(),
+                };
+                self.out
+                    .push(Diagnostic::error(Code::BadBinding, message, place).help(help));
                 Binding::Wrong
             }
         }
@@ -189,12 +238,17 @@ impl Checker<'_> {
         said: &mut Said,
     ) -> Binding {
         let Some(parent) = scope.inputs.get(name) else {
+            if self.again(Code::UnknownInput, name, place, said) {
+                return Binding::Wrong;
+            }
             let mut known: Vec<&str> = scope.inputs.keys().copied().collect();
             known.sort_unstable();
             let message = format!("the pipeline has no input `{name}`");
-            let found = Diagnostic::error("unknown-input", message, place)
-                .maybe_help(did_you_mean(name, known));
-            self.once(found, name, said);
+            let help = did_you_mean(name, known).unwrap_or_else(|| {
+                format!("declare it: under `inputs:` of the pipeline write `{name}: …`")
+            });
+            let found = Diagnostic::error(Code::UnknownInput, message, place).help(help);
+            self.first(found, Code::UnknownInput, name, said);
             return Binding::Wrong;
         };
         let bound = Bound::Parent {
@@ -217,12 +271,14 @@ impl Checker<'_> {
             let needs_value = !may_lack && decl.default.is_none();
             if needs_value {
                 let message = format!("the pipeline's input `{name}` has no value");
-                let found = Diagnostic::error("missing-input", message, &parent.place)
-                    .help(format!(
-                        "give it one in the file, or with `--set inputs.{name}=…`"
-                    ))
-                    .label(place, "needed here");
-                self.once(found, name, said);
+                if !self.again(Code::MissingInput, name, place, said) {
+                    let found = Diagnostic::error(Code::MissingInput, message, &parent.place)
+                        .help(format!(
+                            "give it one in the file, or with `--set inputs.{name}=…`"
+                        ))
+                        .label(place, "needed here");
+                    self.first(found, Code::MissingInput, name, said);
+                }
                 return Binding::Wrong;
             }
         }
@@ -238,9 +294,10 @@ impl Checker<'_> {
                     decl.name
                 );
                 self.out.push(
-                    Diagnostic::error("type-mismatch", message, place)
+                    Diagnostic::error(Code::TypeMismatch, message, place)
                         .label(&decl.place, "declared here")
-                        .label(&parent.place, "given from here"),
+                        .label(&parent.place, "given from here")
+                        .help("declare both with the same type: data (`uri_file`, `uri_folder`) or a parameter (`string`, `number`)"),
                 );
                 Binding::Wrong
             }
@@ -267,11 +324,15 @@ impl Checker<'_> {
         };
         let job = &scope.pending[step];
         let Some((declared, spec, out_place)) = job.outputs.get(output) else {
-            if job.known {
+            let both = format!("{name}.{output}");
+            if job.known && !self.again(Code::UnknownOutput, &both, place, said) {
                 let message = format!("the step `{name}` has no output `{output}`");
-                let help = did_you_mean(output, job.outputs.keys().map(String::as_str));
-                let found = Diagnostic::error("unknown-output", message, place).maybe_help(help);
-                self.once(found, &format!("{name}.{output}"), said);
+                let help = did_you_mean(output, job.outputs.keys().map(String::as_str))
+                    .unwrap_or_else(|| format!("declare it: `outputs: {{{output}: {{type: uri_folder}}}}` at the step `{name}`"));
+                let found = Diagnostic::error(Code::UnknownOutput, message, place)
+                    .label(&job.place, "this step")
+                    .help(help);
+                self.first(found, Code::UnknownOutput, &both, said);
             }
             return Binding::Wrong;
         };
@@ -281,9 +342,10 @@ impl Checker<'_> {
                 decl.name
             );
             self.out.push(
-                Diagnostic::error("type-mismatch", message, place)
+                Diagnostic::error(Code::TypeMismatch, message, place)
                     .label(&decl.place, "declared here")
-                    .label(out_place, "given from here"),
+                    .label(out_place, "given from here")
+                    .help("outputs are files: declare the input as `type: uri_file` or `uri_folder`, and read it in the command"),
             );
             return Binding::Wrong;
         }
@@ -297,7 +359,7 @@ impl Checker<'_> {
             let help =
                 format!("bind an output of a step inside to `${{{{parent.outputs.{output}}}}}`");
             self.out.push(
-                Diagnostic::error("unbound-output", message, place)
+                Diagnostic::error(Code::UnboundOutput, message, place)
                     .help(help)
                     .label(out_place, "declared here"),
             );

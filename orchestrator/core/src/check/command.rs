@@ -2,27 +2,44 @@
 //! resources, limits, retries, cache.
 
 use super::Checker;
-use super::expression::{Expression, Malformed, Piece, pieces};
+use super::expression::{Expression, Malformed, Piece, meant, pieces};
 use super::fields::{
     BACKOFF, BUILD, CACHE, CUDA, ENVIRONMENT, GPU, LIMITS, RESOURCES, RETRY, Status,
 };
 use super::loaded::File;
 use super::quantity;
-use super::read::{Object, entry_place, object, refused};
-use super::suggest::did_you_mean;
-use super::types::{CodeRef, CommandBody, EnvironmentSpec};
-use crate::diagnostic::Diagnostic;
+use super::read::{Object, entry_place, object, refused, shown};
+use super::types::{CodeRef, CommandBody, EnvironmentSpec, InputDecl};
+use crate::diagnostic::suggest::{did_you_mean, or_none};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Entry, Node, Place, resolve_path};
 use crate::plan::{CudaPin, RetryPolicy};
 use crate::resources::{GpuRequest, Resources};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// The names that a command or a variable may use, and which of them may lack a value.
 pub(crate) struct Names<'a> {
-    pub(crate) inputs: Vec<&'a str>,
-    pub(crate) optional: HashSet<&'a str>,
-    pub(crate) outputs: Vec<&'a str>,
+    inputs: Vec<&'a str>,
+    has_input: HashSet<&'a str>,
+    optional: HashSet<&'a str>,
+    outputs: Vec<&'a str>,
+    has_output: HashSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    pub(crate) fn new(inputs: &[&'a InputDecl], outputs: &[&'a str]) -> Self {
+        let absent = |input: &&&InputDecl| input.optional && input.default.is_none();
+        let name = |input: &&'a InputDecl| input.name.as_str();
+        Self {
+            inputs: inputs.iter().map(name).collect(),
+            has_input: inputs.iter().map(name).collect(),
+            optional: inputs.iter().filter(absent).map(name).collect(),
+            outputs: outputs.to_vec(),
+            has_output: outputs.iter().copied().collect(),
+        }
+    }
 }
 
 impl Checker<'_> {
@@ -39,8 +56,10 @@ impl Checker<'_> {
         let Some(entry) = from.get("command") else {
             if from.lacks("command") {
                 let message = "there is no `command` to run";
-                self.out
-                    .push(Diagnostic::error("missing-key", message, from.place()));
+                self.out.push(
+                    Diagnostic::error(Code::MissingKey, message, from.place())
+                        .help("write `command: …`, or name a component: `component: ./file.yml`"),
+                );
             }
             return None;
         };
@@ -50,11 +69,10 @@ impl Checker<'_> {
             .is_some_and(|text| text.trim().is_empty())
         {
             let message = "the command is empty";
-            self.out.push(Diagnostic::error(
-                "missing-key",
-                message,
-                entry_place(entry),
-            ));
+            self.out.push(
+                Diagnostic::error(Code::EmptyCommand, message, entry_place(entry))
+                    .help("write what the step runs; `true` does nothing, and succeeds"),
+            );
             return None;
         }
         let command = self.template(&entry.value, names, "the command")?;
@@ -107,29 +125,39 @@ impl Checker<'_> {
         let parts = match pieces(node.as_text()?) {
             Ok(parts) => parts,
             Err(error) => {
-                let (message, place) = match error {
+                let found = match error {
                     Malformed::Unclosed(nth) => {
-                        ("`${{` is not closed by `}}`", node.expression_place(nth))
+                        self.malformed(node, nth);
+                        return None;
                     }
-                    Malformed::UnclosedOptional => {
-                        ("`$[[` is not closed by `]]`", node.shown_at().clone())
+                    Malformed::UnclosedOptional(nth) => {
+                        let place = node.mark_place("$[[", nth);
+                        let message = "this optional part, `$[[`, is not closed by `]]`";
+                        Diagnostic::error(Code::UnclosedExpression, message, &place)
+                            .help("write `$[[--flag ${{inputs.NAME}}]]`")
                     }
-                    Malformed::NestedOptional => (
-                        "`$[[` stands inside another optional part",
-                        node.shown_at().clone(),
-                    ),
+                    Malformed::NestedOptional(nth) => {
+                        let place = node.mark_place("$[[", nth);
+                        let message = "an optional part, `$[[`, stands inside another one";
+                        Diagnostic::error(Code::BadExpression, message, &place)
+                            .help("close the first one by `]]` before the second one begins")
+                    }
                 };
-                self.out
-                    .push(Diagnostic::error("bad-expression", message, &place));
+                self.out.push(found);
                 return None;
             }
         };
         let before = self.errors();
         let mut said = HashSet::new();
-        self.pieces(&parts, node, names, what, false, &mut said);
+        let places = OnceCell::new();
+        self.pieces(&parts, node, names, what, false, &mut said, &places);
         (self.errors() == before).then_some(parts)
     }
 
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one walk through a text, and what it has found so far"
+    )]
     fn pieces<'p>(
         &mut self,
         parts: &'p [Piece],
@@ -138,18 +166,20 @@ impl Checker<'_> {
         what: &str,
         optional: bool,
         said: &mut HashSet<&'p Expression>,
+        places: &OnceCell<Vec<Place>>,
     ) {
         for part in parts {
             match part {
                 Piece::Text(_) => {}
-                Piece::Optional(inner) => self.pieces(inner, node, names, what, true, said),
+                Piece::Optional(inner) => self.pieces(inner, node, names, what, true, said, places),
                 Piece::Expression(expression, nth) => {
-                    if said.insert(expression)
-                        && let Some(found) = wrong(expression, names, what, optional)
+                    if !self.out.is_full()
+                        && said.insert(expression)
+                        && let Some(mut found) = wrong(expression, names, what, optional)
                     {
-                        let mut diagnostic = found;
-                        diagnostic.place = Some(node.expression_place(*nth));
-                        self.out.push(diagnostic);
+                        let places = places.get_or_init(|| node.expression_places());
+                        found.place = places.get(*nth).or(Some(node.shown_at())).cloned();
+                        self.out.push(found);
                     }
                 }
             }
@@ -165,8 +195,10 @@ impl Checker<'_> {
         for entry in from.entries("environment_variables") {
             if entry.key.is_empty() || entry.key.contains(['=', '\0']) {
                 let message = format!("`{}` cannot be the name of a variable", entry.key);
-                self.out
-                    .push(Diagnostic::error("bad-name", message, &entry.key_place));
+                self.out.push(
+                    Diagnostic::error(Code::BadName, message, &entry.key_place)
+                        .help("letters, digits and `_`; the value goes behind the `:`"),
+                );
                 continue;
             }
             let Some(_) = entry.value.as_scalar() else {
@@ -175,8 +207,10 @@ impl Checker<'_> {
                     entry.key,
                     entry.value.kind()
                 );
-                self.out
-                    .push(Diagnostic::error("wrong-type", message, &entry.key_place));
+                self.out.push(
+                    Diagnostic::error(Code::WrongType, message, &entry.key_place)
+                        .help("write it as text in quotes; a program can read JSON from it"),
+                );
                 continue;
             };
             if let Some(parts) = self.template(&entry.value, names, "a variable") {
@@ -209,28 +243,35 @@ impl Checker<'_> {
             let loaded = self.loaded;
             let path = resolve_path(entry.value.place.source().base(), file);
             return match loaded.get(&path) {
-                Some(File::Documents(documents)) => {
-                    let root = &documents.first()?.root;
-                    self.inline_environment(root, &root.place).map(Arc::new)
-                }
-                Some(File::Broken(found)) => {
-                    self.broken_file(&path, found);
-                    None
+                Some(File::Read(parsed)) => {
+                    self.broken_file(&path, &parsed.errors);
+                    let document = parsed.documents.first()?;
+                    let from = self.out.len();
+                    let root = &document.root;
+                    let start = root.place.range().start;
+                    let top = Place::new(&document.source, start..start);
+                    let spec = self.inline_environment(root, &top).map(Arc::new);
+                    if document.unfinished.is_some() {
+                        self.keep_certain(from, &document.source);
+                        return None;
+                    }
+                    spec
                 }
                 Some(File::Unreadable(reason)) => {
                     self.unreadable(text, reason, &place);
                     None
                 }
                 None => {
-                    self.unreadable(text, "it was not loaded", &place);
+                    self.unreadable(text, &loaded.why_not(), &place);
                     None
                 }
             };
         }
         let message = format!("`{text}` is not an environment");
         self.out.push(
-            Diagnostic::error("unknown-environment", message, &place)
-                .help("write `azureml:NAME:VERSION`, or a mapping with `image:`"),
+            Diagnostic::error(Code::UnknownEnvironment, message, &place).help(format!(
+                "an image is written `environment: {{image: \"{text}\"}}`; others: `azureml:NAME:VERSION`, `file:./environment.yml`"
+            )),
         );
         None
     }
@@ -247,8 +288,9 @@ impl Checker<'_> {
             if let Some(image) = from.get("image") {
                 let message = "an environment has either an `image` or a `build`";
                 self.out.push(
-                    Diagnostic::error("exclusive-keys", message, &build.key_place)
-                        .label(&image.key_place, "the image"),
+                    Diagnostic::error(Code::ExclusiveKeys, message, &build.key_place)
+                        .label(&image.key_place, "the image")
+                        .help("take one of them away: a build makes the image"),
                 );
             }
         }
@@ -273,8 +315,10 @@ impl Checker<'_> {
                 let Some(version) = from.get("version") else {
                     if from.lacks("version") {
                         let message = "`cuda` needs a `version`";
-                        self.out
-                            .push(Diagnostic::error("missing-key", message, &entry.key_place));
+                        self.out.push(
+                            Diagnostic::error(Code::MissingKey, message, &entry.key_place)
+                                .help("write `cuda: {version: \"12.6\"}`"),
+                        );
                     }
                     return None;
                 };
@@ -291,12 +335,11 @@ impl Checker<'_> {
                 minor_compatible,
             }),
             _ => {
-                let message = format!("`{text}` is not a CUDA version such as \"12.6\"");
-                self.out.push(Diagnostic::error(
-                    "wrong-type",
-                    message,
-                    entry_place(version),
-                ));
+                let message = format!("`{text}` is not a CUDA version");
+                self.out.push(
+                    Diagnostic::error(Code::BadVersion, message, entry_place(version))
+                        .help("write major and minor, in quotes: `\"12.6\"`"),
+                );
                 None
             }
         }
@@ -321,9 +364,14 @@ impl Checker<'_> {
             match entry.value.as_text().and_then(quantity::cpu_millis) {
                 Some(millis) => resources.cpu_millis = Some(millis),
                 None => {
-                    let message = "`cpus` must be an amount such as 2, 0.5 or 500m";
-                    self.out
-                        .push(Diagnostic::error("wrong-type", message, entry_place(entry)));
+                    let message = format!(
+                        "`cpus` must be an amount of CPUs, not {}",
+                        shown(&entry.value)
+                    );
+                    self.out.push(
+                        Diagnostic::error(Code::BadAmount, message, entry_place(entry))
+                            .help("write CPUs or thousandths of them: `2`, `0.5`, `500m`"),
+                    );
                 }
             }
         }
@@ -380,11 +428,10 @@ impl Checker<'_> {
             policy.exit = count(attempts - 1);
             if let Some(both) = retry.get("exit") {
                 let message = "`attempts` and `exit` say the same thing: write one of them";
-                self.out.push(Diagnostic::error(
-                    "exclusive-keys",
-                    message,
-                    &both.key_place,
-                ));
+                self.out.push(
+                    Diagnostic::error(Code::ExclusiveKeys, message, &both.key_place)
+                        .help("`attempts` counts the first one too: `attempts: 3` is `exit: 2`"),
+                );
             }
         }
         for (key, budget) in [
@@ -420,11 +467,10 @@ impl Checker<'_> {
                     }
                     _ => {
                         let message = "`factor` must be a number of at least 1";
-                        self.out.push(Diagnostic::error(
-                            "out-of-range",
-                            message,
-                            entry_place(factor),
-                        ));
+                        self.out.push(
+                            Diagnostic::error(Code::OutOfRange, message, entry_place(factor))
+                                .help("`1` waits as long each time, `2` twice as long each time"),
+                        );
                     }
                 }
             }
@@ -470,62 +516,75 @@ fn wrong(
     use crate::diagnostic::Severity::{Error, Warning};
     let error = |code, message| Some(Diagnostic::new(Error, code, message, None));
     match expression {
-        Expression::Input(name) if !names.inputs.contains(&name.as_str()) => {
+        Expression::Input(name) if !names.has_input.contains(name.as_str()) => {
             let help = did_you_mean(name, names.inputs.iter().copied());
             let found = Diagnostic::new(
                 Error,
-                "unknown-input",
+                Code::UnknownInput,
                 format!("{what} uses an input `{name}` that the step does not have"),
                 None,
             );
-            Some(found.maybe_help(help))
+            Some(found.help(or_none(help)))
         }
         Expression::Input(name) if !optional && names.optional.contains(name.as_str()) => {
             let message = format!("the optional input `{name}` may have no value here");
             let help = format!(
                 "write `$[[--{name} ${{{{inputs.{name}}}}}]]`: that part is dropped without a value"
             );
-            Some(Diagnostic::new(Warning, "optional-input", message, None).help(help))
+            Some(Diagnostic::new(Warning, Code::OptionalInput, message, None).help(help))
         }
-        Expression::Output(name) if !names.outputs.contains(&name.as_str()) => {
+        Expression::Output(name) if !names.has_output.contains(name.as_str()) => {
             let help = did_you_mean(name, names.outputs.iter().copied());
             let found = Diagnostic::new(
                 Error,
-                "unknown-output",
+                Code::UnknownOutput,
                 format!("{what} uses an output `{name}` that the step does not have"),
                 None,
             );
-            Some(found.maybe_help(help))
+            Some(found.help(or_none(help)))
         }
         Expression::Input(_)
         | Expression::Output(_)
         | Expression::Name
         | Expression::DefaultDatastore => None,
         Expression::ParentInput(name) => error(
-            "bad-expression",
+            Code::BadExpression,
             format!("{what} cannot reach the pipeline's input `{name}`"),
         )
         .map(|found| found.help("bind it to an input of the step, and use `${{inputs.…}}`")),
         Expression::ParentOutput(_) | Expression::JobOutput(..) => error(
-            "bad-expression",
+            Code::BadExpression,
             format!("{what} can use the step's own inputs and outputs alone"),
         )
         .map(|found| found.help("bind it to an input of the step, and use `${{inputs.…}}`")),
         Expression::SearchSpace(_) => error(
-            "not-yet",
+            Code::NotYet,
             "`search_space` belongs to sweeps, which are not built yet".to_owned(),
-        ),
+        )
+        .map(|found| found.help("instead: write the value itself")),
         Expression::OutputName | Expression::Other(_) => {
             let text = match expression {
                 Expression::Other(text) => text.as_str(),
                 _ => "output_name",
             };
             error(
-                "bad-expression",
+                Code::BadExpression,
                 format!("`{text}` is not an expression that {what} can use"),
             )
             .map(|found| {
-                found.help("known here: `inputs.NAME`, `outputs.NAME`, `name`, `default_datastore`")
+                let named = names
+                    .has_input
+                    .get(text)
+                    .map(|name| format!("inputs.{name}"));
+                let meant =
+                    named.or_else(|| meant(text).filter(|meant| !meant.starts_with("parent.")));
+                found.help(match meant {
+                    Some(meant) => format!("did you mean `${{{{{meant}}}}}`?"),
+                    None => {
+                        "known here: `inputs.NAME`, `outputs.NAME`, `name`, `default_datastore`"
+                            .to_owned()
+                    }
+                })
             })
         }
     }

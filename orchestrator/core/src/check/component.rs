@@ -4,14 +4,15 @@ use super::Checker;
 use super::command::Names;
 use super::fields::{COMMAND_COMPONENT, PIPELINE_COMPONENT, Status, other_type};
 use super::loaded::File;
+use super::partial::beginning;
 use super::read::{Object, object, refused};
-use super::suggest::did_you_mean;
 use super::types::{Component, ComponentWork, Graph, GraphOutput, InputDecl};
-use crate::diagnostic::Diagnostic;
-use crate::document::{Document, Entry, Node, Place, resolve_path};
+use crate::diagnostic::suggest::did_you_mean;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::document::{Document, Entry, Node, Place, Resolved, resolve_path};
 use crate::plan::DataType;
 use crate::resources::Resources;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Outputs by name: type, where it is said, and place.
@@ -58,13 +59,18 @@ impl Checker<'_> {
                 .collect();
             chain.push(path);
             let message = format!("the component includes itself: {}", chain.join(" → "));
-            self.out
-                .push(Diagnostic::error("recursive-component", message, place));
+            self.out.push(
+                Diagnostic::error(Code::RecursiveComponent, message, place)
+                    .help("a pipeline ends: take this step out of the component"),
+            );
             return None;
         }
         if self.stack.len() >= MAX_NESTING {
             let message = format!("components include each other more than {MAX_NESTING} deep");
-            self.out.push(Diagnostic::error("too-deep", message, place));
+            self.out.push(
+                Diagnostic::error(Code::TooDeep, message, place)
+                    .help("name the inner component directly"),
+            );
             return None;
         }
         if let Some(known) = self.components.get(path) {
@@ -80,30 +86,46 @@ impl Checker<'_> {
     fn open_component(&mut self, text: &str, path: &str, place: &Place) -> Option<Component> {
         let loaded = self.loaded;
         match loaded.get(path) {
-            Some(File::Documents(documents)) => match documents.as_slice() {
-                [document] => self.component_document(document),
-                _ => {
-                    let message = format!(
-                        "`{text}` holds {} documents; a component is one",
-                        documents.len()
-                    );
-                    self.out
-                        .push(Diagnostic::error("several-documents", message, place));
-                    None
+            Some(File::Read(parsed)) => {
+                self.broken_file(path, &parsed.errors);
+                match parsed.documents.as_slice() {
+                    [document] if document.unfinished.is_some() => {
+                        self.unfinished_component(document);
+                        None
+                    }
+                    [document] => self.component_document(document),
+                    // Of what is no YAML, all was said.
+                    _ if !parsed.errors.is_empty() => None,
+                    documents => {
+                        let message = format!(
+                            "`{text}` holds {} documents; a component is one",
+                            documents.len()
+                        );
+                        self.out.push(
+                            Diagnostic::error(Code::SeveralDocuments, message, place)
+                                .help("write each document into a file of its own, without `---`"),
+                        );
+                        None
+                    }
                 }
-            },
-            Some(File::Broken(found)) => {
-                self.broken_file(path, found);
-                None
             }
             Some(File::Unreadable(reason)) => {
                 self.unreadable(text, reason, place);
                 None
             }
             None => {
-                self.unreadable(text, "it was not loaded", place);
+                self.unreadable(text, &loaded.why_not(), place);
                 None
             }
+        }
+    }
+
+    /// Says what is wrong with the beginning of a component that is no YAML further on.
+    fn unfinished_component(&mut self, document: &Document) {
+        if let Some(beginning) = beginning(document) {
+            let from = self.out.len();
+            let _ = self.component_document(&beginning);
+            self.keep_certain(from, &document.source);
         }
     }
 
@@ -111,10 +133,14 @@ impl Checker<'_> {
         let root = &document.root;
         let start = root.place.range().start;
         let place = Place::new(&document.source, start..start);
-        self.component_node(root, &place)
+        // The steps around it are those of another file.
+        let outer = std::mem::take(&mut self.outer);
+        let component = self.component_node(root, &place);
+        self.outer = outer;
+        component
     }
 
-    /// Reports the errors of a file that is not YAML, once.
+    /// Reports, once, where a file is not YAML or has a key twice.
     pub(crate) fn broken_file(&mut self, path: &str, found: &[Diagnostic]) {
         if self.broken.insert(path.to_owned()) {
             self.out.extend(found.iter().cloned());
@@ -124,8 +150,8 @@ impl Checker<'_> {
     pub(crate) fn unreadable(&mut self, text: &str, reason: &str, place: &Place) {
         let message = format!("`{text}` cannot be read: {reason}");
         self.out.push(
-            Diagnostic::error("file-not-found", message, place)
-                .help("paths are relative to the file that names them"),
+            Diagnostic::error(Code::FileNotFound, message, place)
+                .help("paths are relative to the folder of the file that names them"),
         );
     }
 
@@ -144,7 +170,7 @@ impl Checker<'_> {
                     None => {
                         let known = ["command", "pipeline", "parallel"];
                         Diagnostic::error(
-                            "unknown-type",
+                            Code::UnknownType,
                             format!("`{other}` is not a type of component"),
                             &place,
                         )
@@ -160,11 +186,9 @@ impl Checker<'_> {
         let before = self.errors();
         let from = object(node, place, &COMMAND_COMPONENT, &mut self.out)?;
         let (inputs, outputs) = self.interface(&from);
-        let names = Names {
-            inputs: inputs.iter().map(|input| input.name.as_str()).collect(),
-            optional: without_value(&inputs),
-            outputs: outputs.keys().map(String::as_str).collect(),
-        };
+        let declared: Vec<&InputDecl> = inputs.iter().map(|input| &**input).collect();
+        let made: Vec<&str> = outputs.keys().map(String::as_str).collect();
+        let names = Names::new(&declared, &made);
         let body = self.body(&from, &names);
         let variables = self.variables(&from, &names);
         let resources = self.resources(&from, &Resources::default());
@@ -201,7 +225,7 @@ impl Checker<'_> {
     pub(crate) fn nested(
         &mut self,
         from: &Object<'_>,
-        inputs: Vec<InputDecl>,
+        inputs: Vec<Arc<InputDecl>>,
         outputs: &DeclaredOutputs,
     ) -> Graph {
         let outputs = outputs
@@ -217,14 +241,16 @@ impl Checker<'_> {
             .collect();
         if from.lacks("jobs") {
             let message = "a pipeline needs `jobs`";
-            self.out
-                .push(Diagnostic::error("missing-key", message, from.place()));
+            self.out.push(
+                Diagnostic::error(Code::MissingKey, message, from.place())
+                    .help("write its steps under `jobs:`, or name a pipeline component"),
+            );
         }
         self.graph(from, inputs, outputs, &BTreeMap::new())
     }
 
     /// What a component takes and gives.
-    fn interface(&mut self, from: &Object<'_>) -> (Vec<InputDecl>, DeclaredOutputs) {
+    fn interface(&mut self, from: &Object<'_>) -> (Vec<Arc<InputDecl>>, DeclaredOutputs) {
         let mut inputs = Vec::new();
         for entry in from.entries("inputs") {
             let decl = self.input_decl(entry);
@@ -234,19 +260,23 @@ impl Checker<'_> {
                     decl.name
                 );
                 self.out.push(
-                    Diagnostic::error("wrong-type", message, &entry.key_place)
-                        .help(format!("write `{}: {{type: string}}`", decl.name)),
+                    Diagnostic::error(Code::WrongType, message, &entry.key_place).help(format!(
+                        "write `{}: {{type: {}}}`; a value given here would go behind `default:`",
+                        decl.name,
+                        plausible_type(&entry.value)
+                    )),
                 );
             }
-            inputs.push(decl);
+            inputs.push(Arc::new(decl));
         }
         let mut outputs = BTreeMap::new();
         for entry in from.entries("outputs") {
             let spec = self.output_spec(entry);
             if let Some((_, place)) = &spec.binding {
                 let message = "a component's output is bound where the component is used";
+                let help = format!("declare it: `{}: {{type: uri_folder}}`", entry.key);
                 self.out
-                    .push(Diagnostic::error("bad-binding", message, place));
+                    .push(Diagnostic::error(Code::BadBinding, message, place).help(help));
             }
             outputs.insert(entry.key.to_string(), (spec.data_type, spec.place));
         }
@@ -254,10 +284,12 @@ impl Checker<'_> {
     }
 }
 
-/// The inputs that may have no value.
-pub(crate) fn without_value(inputs: &[InputDecl]) -> HashSet<&str> {
-    let absent = inputs
-        .iter()
-        .filter(|input| input.optional && input.default.is_none());
-    absent.map(|input| input.name.as_str()).collect()
+/// The type that a value would have as an input.
+fn plausible_type(node: &Node) -> &'static str {
+    match node.as_scalar().map(|scalar| &scalar.resolved) {
+        Some(Resolved::Bool(_)) => "boolean",
+        Some(Resolved::Int(_)) => "integer",
+        Some(Resolved::Float(_)) => "number",
+        _ => "string",
+    }
 }

@@ -1,6 +1,8 @@
 //! Expressions (`${{ … }}`) and optional parts (`$[[ … ]]`) as they stand in
 //! text. Parses them; what they refer to is resolved elsewhere.
 
+use crate::diagnostic::suggest::nearest;
+
 /// A piece of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -42,10 +44,10 @@ pub enum Expression {
 pub(crate) enum Malformed {
     /// `${{` without `}}`; the number of the expression.
     Unclosed(usize),
-    /// `$[[` without `]]`.
-    UnclosedOptional,
-    /// `$[[` inside `$[[`.
-    NestedOptional,
+    /// `$[[` without `]]`; the number of the `$[[`.
+    UnclosedOptional(usize),
+    /// `$[[` inside `$[[`; the number of the inner one.
+    NestedOptional(usize),
 }
 
 /// Splits `text` into its pieces.
@@ -56,10 +58,12 @@ pub(crate) fn pieces(text: &str) -> Result<Vec<Piece>, Malformed> {
     let mut out = Vec::new();
     let mut count = 0;
     let mut rest = text;
+    let mut parts = 0;
     while let Some(at) = rest.find("$[[") {
         expressions(&rest[..at], &mut count, &mut out)?;
         let body = &rest[at + 3..];
-        let end = optional_end(body)?;
+        let end = optional_end(body, parts)?;
+        parts += 1;
         let mut inner = Vec::new();
         expressions(&body[..end], &mut count, &mut inner)?;
         out.push(Piece::Optional(inner));
@@ -69,10 +73,10 @@ pub(crate) fn pieces(text: &str) -> Result<Vec<Piece>, Malformed> {
     Ok(out)
 }
 
-fn optional_end(body: &str) -> Result<usize, Malformed> {
-    let end = body.find("]]").ok_or(Malformed::UnclosedOptional)?;
+fn optional_end(body: &str, part: usize) -> Result<usize, Malformed> {
+    let end = body.find("]]").ok_or(Malformed::UnclosedOptional(part))?;
     if body[..end].contains("$[[") {
-        Err(Malformed::NestedOptional)
+        Err(Malformed::NestedOptional(part + 1))
     } else {
         Ok(end)
     }
@@ -133,6 +137,43 @@ pub(crate) fn whole(text: &str) -> Result<Option<Expression>, Malformed> {
     })
 }
 
+/// What an expression that is none was most likely meant to be: `parent.input.x`,
+/// `steps.a.outputs.o`, `a.outputs.o`.
+pub(crate) fn meant(inner: &str) -> Option<String> {
+    let parts: Vec<&str> = inner.split('.').map(str::trim).collect();
+    let is = |text: &str, word: &'static str| nearest(text, [word]).is_some();
+    let known = |text: &str| {
+        ["inputs", "outputs"]
+            .into_iter()
+            .find(|word| is(text, word))
+    };
+    let named = |text: &str| !text.is_empty() && text.len() <= 64;
+    let meant = match parts.as_slice() {
+        [parent, jobs, step, outputs, name]
+            if is(parent, "parent")
+                && (is(jobs, "jobs") || is(jobs, "steps"))
+                && is(outputs, "outputs") =>
+        {
+            named(step).then(|| format!("parent.jobs.{step}.outputs.{name}"))?
+        }
+        [jobs, step, outputs, name]
+            if (is(jobs, "jobs") || is(jobs, "steps") || is(jobs, "parent"))
+                && is(outputs, "outputs") =>
+        {
+            format!("parent.jobs.{step}.outputs.{name}")
+        }
+        [parent, kind, name] if is(parent, "parent") || is(parent, "pipeline") => {
+            format!("parent.{}.{name}", known(kind)?)
+        }
+        [step, outputs, name] if is(outputs, "outputs") => {
+            format!("parent.jobs.{step}.outputs.{name}")
+        }
+        [kind, name] => format!("{}.{name}", known(kind)?),
+        _ => return None,
+    };
+    (meant != inner && meant.len() <= 200).then_some(meant)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Expression, Malformed, Piece, pieces, whole};
@@ -153,10 +194,10 @@ mod tests {
             ]
         );
         assert_eq!(pieces("a ${{inputs.x"), Err(Malformed::Unclosed(0)));
-        assert_eq!(pieces("a $[[ x"), Err(Malformed::UnclosedOptional));
+        assert_eq!(pieces("a $[[ x"), Err(Malformed::UnclosedOptional(0)));
         assert_eq!(
             pieces("a $[[ x $[[ y ]] ]]"),
-            Err(Malformed::NestedOptional)
+            Err(Malformed::NestedOptional(1))
         );
     }
 

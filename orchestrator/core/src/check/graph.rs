@@ -5,13 +5,14 @@ use super::Checker;
 use super::expression::Expression;
 use super::job::Pending;
 use super::read::Object;
-use super::suggest::{did_you_mean, nearest};
 use super::types::{
     Bound, Graph, GraphOutput, InputDecl, InputType, Step, StepInput, StepOutput, Work,
 };
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::suggest::{did_you_mean, nearest, or_none};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Entry, Node, Place};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// What the bindings of one graph can name.
 pub(super) struct Scope<'s, 'a> {
@@ -26,7 +27,7 @@ pub(super) struct Scope<'s, 'a> {
 }
 
 /// An error about one name is said once, with the other places as labels.
-pub(super) type Said = HashMap<(&'static str, String), usize>;
+pub(super) type Said = HashMap<(Code, String), usize>;
 
 /// How something was bound.
 pub(super) enum Binding {
@@ -42,24 +43,29 @@ impl Checker<'_> {
     pub(crate) fn graph(
         &mut self,
         from: &Object<'_>,
-        inputs: Vec<InputDecl>,
+        inputs: Vec<Arc<InputDecl>>,
         mut outputs: BTreeMap<String, GraphOutput>,
         values: &BTreeMap<String, Bound>,
     ) -> Graph {
         let top = self.top_level;
         self.top_level = false;
+        let names = from.entries("jobs").map(|entry| entry.key.to_string());
+        self.outer.push(names.collect());
         let pending: Vec<Pending<'_>> = from.entries("jobs").map(|entry| self.job(entry)).collect();
+        self.outer.pop();
         if let Some(jobs) = from.get("jobs")
             && pending.is_empty()
         {
             let message = "`jobs` is empty: a pipeline needs a step";
-            self.out
-                .push(Diagnostic::error("missing-key", message, &jobs.key_place));
+            self.out.push(
+                Diagnostic::error(Code::EmptyJobs, message, &jobs.key_place)
+                    .help("write a step: `jobs: {hello: {command: echo hello}}`"),
+            );
         }
         let scope = Scope {
             inputs: inputs
                 .iter()
-                .map(|decl| (decl.name.as_str(), decl))
+                .map(|decl| (decl.name.as_str(), &**decl))
                 .collect(),
             values,
             top,
@@ -126,8 +132,11 @@ impl Checker<'_> {
         if slot.from.is_some() {
             let message = format!("two outputs are bound to the pipeline's output `{name}`");
             self.out.push(
-                Diagnostic::error("duplicate-output", message, place)
-                    .label(&slot.place, "declared here"),
+                Diagnostic::error(Code::DuplicateOutput, message, place)
+                    .label(&slot.place, "declared here")
+                    .help(
+                        "an output has one maker: declare a second output, and bind this one to it",
+                    ),
             );
         } else {
             slot.from = Some((step, output));
@@ -157,7 +166,7 @@ impl Checker<'_> {
                 Binding::Wrong => None,
             };
             inputs.push(StepInput {
-                decl: decl.clone(),
+                decl: Arc::clone(decl),
                 bound,
             });
         }
@@ -201,7 +210,7 @@ impl Checker<'_> {
             work: job
                 .work
                 .clone()
-                .unwrap_or_else(|| Work::Pipeline(std::sync::Arc::default())),
+                .unwrap_or_else(|| Work::Pipeline(Arc::default())),
         }
     }
 
@@ -212,12 +221,23 @@ impl Checker<'_> {
         }
         let place = given.map_or(&job.place, |entry| &entry.key_place);
         let message = format!("`{}` has no value for its input `{}`", job.name, decl.name);
-        let mut found = Diagnostic::error("missing-input", message, place);
+        let mut found = Diagnostic::error(Code::MissingInput, message, place);
         if given.is_none() {
             found = found.label(&decl.place, "declared here");
         }
-        self.out
-            .push(found.help("give it a value, or declare a `default` or `optional: true`"));
+        let name = &decl.name;
+        let help = match decl.input_type {
+            InputType::Data(data_type) => format!(
+                "under `inputs:` of `{}` write `{name}: {{type: {}, path: ./…}}` or a binding, `{name}: ${{{{parent.inputs.{name}}}}}`",
+                job.name,
+                data_type.as_str()
+            ),
+            _ => format!(
+                "under `inputs:` of `{}` write `{name}: …`, or declare a `default` or `optional: true`",
+                job.name
+            ),
+        };
+        self.out.push(found.help(help));
     }
 
     fn depends_on(&mut self, node: &Node, scope: &Scope<'_, '_>, said: &mut Said) -> Option<usize> {
@@ -236,32 +256,68 @@ impl Checker<'_> {
         scope: &Scope<'_, '_>,
         said: &mut Said,
     ) {
-        let help = did_you_mean(name, scope.steps.keys().copied().collect::<BTreeSet<_>>());
-        let found = Diagnostic::error("unknown-step", format!("there is no step `{name}`"), place);
-        self.once(found.maybe_help(help), name, said);
+        if self.again(Code::UnknownStep, name, place, said) || self.out.is_full() {
+            return;
+        }
+        if self.outer.iter().any(|names| names.contains(name)) {
+            let message = format!("the step `{name}` stands outside of this pipeline");
+            let found = Diagnostic::error(Code::OutOfScope, message, place).help(format!(
+                "declare an input of this pipeline, give it `${{{{parent.jobs.{name}.outputs.…}}}}` outside, and name it here as `${{{{parent.inputs.…}}}}`"
+            ));
+            self.first(found, Code::UnknownStep, name, said);
+            return;
+        }
+        let inside = scope.pending.iter().find_map(|job| match &job.work {
+            Some(Work::Pipeline(graph)) => {
+                let step = graph.steps.iter().find(|step| step.name == name)?;
+                Some((job, step))
+            }
+            _ => None,
+        });
+        if let Some((job, step)) = inside {
+            let outer = &job.name;
+            let message =
+                format!("the step `{name}` stands inside `{outer}`, and has no name here");
+            let found = Diagnostic::error(Code::OutOfScope, message, place)
+                .label(&step.place, "this step")
+                .help(format!(
+                    "bind its output to an output of `{outer}`, and name that: `${{{{parent.jobs.{outer}.outputs.…}}}}`"
+                ));
+            self.first(found, Code::UnknownStep, name, said);
+            return;
+        }
+        let known = scope.pending.iter().map(|job| job.name.as_str());
+        let help = did_you_mean(name, known);
+        let found = Diagnostic::error(
+            Code::UnknownStep,
+            format!("there is no step `{name}`"),
+            place,
+        )
+        .help(or_none(help));
+        self.first(found, Code::UnknownStep, name, said);
     }
 
-    /// Reports what is wrong with a name, once for all places that use it.
-    pub(super) fn once(&mut self, found: Diagnostic, name: &str, said: &mut Said) {
-        let Some(place) = found.place.clone() else {
-            return;
+    /// Whether it was said before what is wrong with a name; then `place` is added.
+    pub(super) fn again(&mut self, code: Code, name: &str, place: &Place, said: &Said) -> bool {
+        let Some(at) = said.get(&(code, name.to_owned())) else {
+            return false;
         };
-        match said.get(&(found.code, name.to_owned())) {
-            Some(at) => {
-                let first = &mut self.out[*at];
-                // A name that is used a thousand times needs no thousand labels.
-                if first.labels.len() < 8 {
-                    first.labels.push(crate::diagnostic::Label {
-                        place,
-                        message: "also here".to_owned(),
-                    });
-                }
-            }
-            None => {
-                said.insert((found.code, name.to_owned()), self.out.len());
-                self.out.push(found);
-            }
+        // A name that is used a thousand times needs no thousand labels.
+        if let Some(first) = self.out.get_mut(*at)
+            && first.labels.len() < 8
+        {
+            first.labels.push(crate::diagnostic::Label {
+                place: place.clone(),
+                message: "also here".to_owned(),
+            });
         }
+        true
+    }
+
+    /// Reports what is wrong with a name, so that [`again`](Self::again) knows it.
+    pub(super) fn first(&mut self, found: Diagnostic, code: Code, name: &str, said: &mut Said) {
+        said.insert((code, name.to_owned()), self.out.len());
+        self.out.push(found);
     }
 
     /// The graph's output that a step's output is bound to.
@@ -272,10 +328,10 @@ impl Checker<'_> {
         scope: &Scope<'_, '_>,
     ) -> Option<String> {
         let (Expression::ParentOutput(name) | Expression::Output(name)) = found else {
-            let message =
-                "an output is bound to an output of the pipeline: `${{parent.outputs.NAME}}`";
+            let message = format!("`{}` is not a binding for an output", place.text());
+            let help = "write `${{parent.outputs.NAME}}`, an output of the pipeline; a step that needs this output names it in its own `inputs`";
             self.out
-                .push(Diagnostic::error("bad-binding", message, place));
+                .push(Diagnostic::error(Code::BadBinding, message, place).help(help));
             return None;
         };
         if scope.outputs.contains_key(name) {
@@ -286,7 +342,7 @@ impl Checker<'_> {
         let help = did_you_mean(name, known()).unwrap_or(declare);
         let message = format!("the pipeline has no output `{name}`");
         self.out
-            .push(Diagnostic::error("unknown-output", message, place).help(help));
+            .push(Diagnostic::error(Code::UnknownOutput, message, place).help(help));
         // The one that was meant is not without a maker as well.
         nearest(name, known()).map(str::to_owned)
     }

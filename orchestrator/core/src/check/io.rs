@@ -4,9 +4,12 @@
 use super::Checker;
 use super::expression::{self, Expression};
 use super::fields::{INPUT, OUTPUT, Status};
+use super::found::Found;
+use super::literal::number_of;
 use super::read::{Object, entry_place, object, refused};
 use super::types::{Bound, DataRef, InputDecl, InputType, Literal, Location, ParameterType};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::suggest::nearest;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Entry, Node, Place, resolve_path};
 use crate::plan::{AssetName, DataType, InputMode};
 
@@ -34,6 +37,10 @@ impl Checker<'_> {
             mode: InputMode::Download,
             place: entry.key_place.clone(),
         };
+        if self.out.is_full() {
+            decl.input_type = InputType::Unknown;
+            return decl;
+        }
         self.input_name(entry);
         if entry.value.as_mapping().is_none() {
             if entry.value.as_sequence().is_some() {
@@ -41,8 +48,11 @@ impl Checker<'_> {
                     "the input `{}` must be a single value or a mapping, not a list",
                     entry.key
                 );
-                self.out
-                    .push(Diagnostic::error("wrong-type", message, &entry.key_place));
+                self.out.push(
+                    Diagnostic::error(Code::WrongType, message, &entry.key_place).help(
+                        "write the list as text, `\"a,b\"`, or as a file that the command reads",
+                    ),
+                );
                 decl.input_type = InputType::Unknown;
             }
             return decl;
@@ -51,7 +61,10 @@ impl Checker<'_> {
             return decl;
         };
         decl.input_type = input_type(&input);
-        decl.optional = input.boolean("optional").unwrap_or(false);
+        // Where it says something wrong, that is the one thing to say.
+        decl.optional = input
+            .boolean("optional")
+            .unwrap_or_else(|| input.has("optional"));
         decl.mode = input.text("mode").map_or(InputMode::Download, input_mode);
         decl.min = input.number("min");
         decl.max = input.number("max");
@@ -60,10 +73,42 @@ impl Checker<'_> {
             .and_then(Node::as_sequence)
             .unwrap_or_default();
         decl.choices = choices.iter().filter_map(Literal::of).collect();
+        self.range(&mut decl, &input);
         if let Some(default) = input.get("default") {
             decl.default = self.default(&decl, default);
         }
         decl
+    }
+
+    /// That some value can lie between `min` and `max`, and that they belong to a number.
+    fn range(&mut self, decl: &mut InputDecl, input: &Object<'_>) {
+        if let (Some(min), Some(max), Some(entry)) = (decl.min, decl.max, input.get("min"))
+            && min > max
+        {
+            let message = format!("`min`, {min}, is greater than `max`, {max}: no value fits");
+            let mut found = Diagnostic::error(Code::EmptyRange, message, entry_place(entry))
+                .help("write the smaller number behind `min`");
+            if let Some(max) = input.get("max") {
+                found = found.label(entry_place(max), "the greatest value");
+            }
+            self.out.push(found);
+            (decl.min, decl.max) = (None, None);
+        }
+        let InputType::Parameter(declared) = decl.input_type else {
+            return;
+        };
+        let listed = input
+            .node("enum")
+            .and_then(Node::as_sequence)
+            .unwrap_or_default();
+        for choice in listed.iter().filter_map(Literal::of) {
+            if let Err(why) = choice.as_type(declared) {
+                let message = format!("`enum` of the input `{}`: {why}", decl.name);
+                let found = Diagnostic::error(Code::WrongType, message, &choice.place)
+                    .help("write only values of the input's `type`");
+                self.out.push(found);
+            }
+        }
     }
 
     fn input_name(&mut self, entry: &Entry) {
@@ -73,8 +118,8 @@ impl Checker<'_> {
         if !good {
             let message = format!("`{}` cannot be the name of an input or output", entry.key);
             self.out.push(
-                Diagnostic::error("bad-name", message, &entry.key_place)
-                    .help("letters, digits and `_`, not beginning with a digit"),
+                Diagnostic::error(Code::BadName, message, &entry.key_place)
+                    .help(name_help(&entry.key)),
             );
         }
     }
@@ -110,13 +155,39 @@ impl Checker<'_> {
         let InputType::Parameter(declared) = decl.input_type else {
             return true;
         };
-        let code = if literal.as_type(declared).is_err() {
-            "wrong-type"
+        let outside = |number: f64| {
+            decl.min.is_some_and(|min| number < min) || decl.max.is_some_and(|max| number > max)
+        };
+        let number = number_of(&literal.text, &literal.resolved);
+        let (code, help) = if literal.as_type(declared).is_err() {
+            let help = match declared {
+                ParameterType::Boolean => "write `true` or `false`",
+                ParameterType::Integer => {
+                    "write digits alone, or declare `type: number` or `string`"
+                }
+                ParameterType::Number => {
+                    "write a number such as `3`, `0.5` or `1e-3`, or declare `type: string`"
+                }
+                ParameterType::String => "write text",
+            };
+            (Code::WrongType, help.to_owned())
+        } else if number.is_some_and(outside) {
+            let help = match (decl.min, decl.max) {
+                (Some(min), Some(max)) => format!("write a number from {min} to {max}"),
+                (Some(min), None) => format!("write a number of at least {min}"),
+                (_, max) => format!("write a number of at most {}", max.unwrap_or(f64::INFINITY)),
+            };
+            (Code::OutOfRange, help)
         } else {
-            "out-of-range"
+            let words = decl.choices.iter().map(|choice| choice.text.as_str());
+            let help = match nearest(&literal.text, words) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => "write one of them, or add this value to `enum`".to_owned(),
+            };
+            (Code::NotInEnum, help)
         };
         let message = format!("{of} the input `{}`: {why}", decl.name);
-        let mut diagnostic = Diagnostic::error(code, message, place);
+        let mut diagnostic = Diagnostic::error(code, message, place).help(help);
         if place != &decl.place && of != "the default of" {
             diagnostic = diagnostic.label(&decl.place, "declared here");
         }
@@ -134,7 +205,7 @@ impl Checker<'_> {
                 .map(Bound::Literal);
         }
         // The keys were checked when the declaration was read.
-        let input = object(node, &entry.key_place, &INPUT, &mut Vec::new())?;
+        let input = object(node, &entry.key_place, &INPUT, &mut Found::default())?;
         if let Some(value) = input.node("value").and_then(Literal::of) {
             return Some(Bound::Literal(value));
         }
@@ -197,6 +268,9 @@ impl Checker<'_> {
             binding: None,
             place: entry.key_place.clone(),
         };
+        if self.out.is_full() {
+            return spec;
+        }
         let node = &entry.value;
         if node.is_null() {
             return spec;
@@ -210,8 +284,12 @@ impl Checker<'_> {
                 "the output `{}` must be a binding or a mapping, not a list",
                 entry.key
             );
-            self.out
-                .push(Diagnostic::error("wrong-type", message, &entry.key_place));
+            self.out.push(
+                Diagnostic::error(Code::WrongType, message, &entry.key_place).help(format!(
+                    "write an output for each, such as `{}: {{type: uri_folder}}`; a folder may hold many files",
+                    entry.key
+                )),
+            );
             return spec;
         }
         if let Some(kind) = node.get("type").and_then(Node::as_text)
@@ -241,7 +319,7 @@ impl Checker<'_> {
         } else if let Some(version) = output.get("version") {
             let message = format!("the output `{}` has a `version` but no `name`", entry.key);
             self.out.push(
-                Diagnostic::error("missing-key", message, &version.key_place)
+                Diagnostic::error(Code::MissingKey, message, &version.key_place)
                     .help("`name` and `version` together register the output as an asset"),
             );
         }
@@ -264,7 +342,7 @@ impl Checker<'_> {
         if !good {
             let message = format!("`{text}` cannot be the name of an asset");
             self.out.push(
-                Diagnostic::error("bad-name", message, entry_place(name))
+                Diagnostic::error(Code::BadName, message, entry_place(name))
                     .help("letters, digits, `-`, `_` and `.`, beginning with a letter or digit"),
             );
             return None;
@@ -290,8 +368,10 @@ impl Checker<'_> {
             Ok(None) if is_default_place(text) => {}
             Ok(None) if is_run_place(text) => {
                 let message = "outputs are kept in the run's store, not at this path";
-                self.out
-                    .push(Diagnostic::warning("ignored", message, entry_place(entry)));
+                self.out.push(
+                    Diagnostic::warning(Code::Ignored, message, entry_place(entry))
+                        .help("`auria-pipeline download RUN` copies a run's outputs anywhere"),
+                );
             }
             Ok(None) => {
                 let status =
@@ -302,19 +382,42 @@ impl Checker<'_> {
                     entry_place(entry),
                 ));
             }
-            Err(_) => self.malformed(&entry.value),
+            Err(_) => self.malformed(&entry.value, 0),
         }
     }
 
     /// Reports an expression that is not closed.
-    pub(crate) fn malformed(&mut self, node: &Node) {
-        let message = "`${{` is not closed by `}}`";
-        self.out.push(Diagnostic::error(
-            "bad-expression",
-            message,
-            node.shown_at(),
-        ));
+    pub(crate) fn malformed(&mut self, node: &Node, nth: usize) {
+        let message = "this expression, `${{`, is not closed by `}}`";
+        let place = node.mark_place("${{", nth);
+        self.out.push(
+            Diagnostic::error(Code::UnclosedExpression, message, &place).help(
+                "write `${{inputs.NAME}}` in a command, `${{parent.inputs.NAME}}` in a binding",
+            ),
+        );
     }
+}
+
+/// How an input or output can be called that is called `text`.
+fn name_help(text: &str) -> String {
+    let rule = "letters, digits and `_`, not beginning with a digit";
+    if let Some((before, _)) = text
+        .split_once([' ', '{', '['])
+        .filter(|_| text.contains(['{', '[']))
+    {
+        return format!("is a `:` missing behind `{before}`? A name has {rule}");
+    }
+    match as_name(text) {
+        Some(meant) => format!("a name has {rule}: `{meant}`"),
+        None => format!("a name has {rule}"),
+    }
+}
+
+/// `text` as an input or output could be called.
+fn as_name(text: &str) -> Option<String> {
+    let name = text.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    let good = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    good.then_some(name)
 }
 
 /// Whether a path of an output is the one that it would have anyway.

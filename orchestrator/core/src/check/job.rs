@@ -3,13 +3,12 @@
 
 use super::Checker;
 use super::command::Names;
-use super::component::without_value;
 use super::fields::{COMMAND_JOB, JOB_TYPES, PIPELINE_JOB, other_type};
 use super::io::OutputSpec;
 use super::read::{Object, object, refused};
-use super::suggest::{did_you_mean, nearest};
 use super::types::{CommandStep, Component, ComponentWork, InputDecl, Work};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::suggest::{did_you_mean, nearest, or_none};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Entry, Node, Place};
 use crate::ids::is_identifier;
 use crate::plan::DataType;
@@ -17,13 +16,17 @@ use crate::resources::Resources;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Most inputs of all steps together. A component with many, used many times, could
+/// stand for more than any machine holds.
+pub(crate) const MAX_INPUTS: usize = 1_000_000;
+
 /// A job whose bindings are still text.
 pub(crate) struct Pending<'a> {
     pub(crate) name: String,
     pub(crate) place: Place,
     pub(crate) display_name: Option<String>,
     /// What it takes, and what is given to it.
-    pub(crate) inputs: Vec<(InputDecl, Option<&'a Entry>)>,
+    pub(crate) inputs: Vec<(Arc<InputDecl>, Option<&'a Entry>)>,
     /// What it gives: declared type, and what is said where it is used.
     pub(crate) outputs: BTreeMap<String, (Option<DataType>, Option<OutputSpec>, Place)>,
     pub(crate) depends_on: Vec<&'a Node>,
@@ -45,12 +48,18 @@ impl Checker<'_> {
             work: None,
             known: false,
         };
+        if self.out.is_full() {
+            return pending;
+        }
         if !is_identifier(&entry.key) {
             let message = format!("`{}` cannot be the name of a step", entry.key);
-            self.out.push(
-                Diagnostic::error("bad-name", message, &entry.key_place)
-                    .help("lower-case letters, digits and `_`, not beginning with a digit"),
-            );
+            let help = "lower-case letters, digits and `_`, not beginning with a digit";
+            let help = match as_identifier(&entry.key) {
+                Some(meant) => format!("a step's name has {help}: `{meant}`"),
+                None => format!("a step's name has {help}"),
+            };
+            self.out
+                .push(Diagnostic::error(Code::BadName, message, &entry.key_place).help(help));
         }
         let node = &entry.value;
         if node.as_mapping().is_none() {
@@ -59,8 +68,17 @@ impl Checker<'_> {
                 entry.key,
                 node.kind()
             );
+            let help = match node.as_scalar() {
+                Some(_) if !node.is_null() => {
+                    format!(
+                        "write the command behind a key of its own: `{}: {{command: …}}`",
+                        entry.key
+                    )
+                }
+                _ => format!("write `{}: {{command: …}}`, or name a component", entry.key),
+            };
             self.out
-                .push(Diagnostic::error("wrong-type", message, &entry.key_place));
+                .push(Diagnostic::error(Code::WrongType, message, &entry.key_place).help(help));
             return pending;
         }
         let kind = node.get("type").filter(|kind| !kind.is_null());
@@ -75,8 +93,10 @@ impl Checker<'_> {
             }
             Some(None) => {
                 let message = "`type` must be text";
+                let place = kind.map_or(&entry.key_place, Node::shown_at);
+                let help = "write `type: command` or `type: pipeline`";
                 self.out
-                    .push(Diagnostic::error("wrong-type", message, &entry.key_place));
+                    .push(Diagnostic::error(Code::WrongType, message, place).help(help));
             }
         }
         pending
@@ -86,7 +106,7 @@ impl Checker<'_> {
         self.out.push(match other_type(kind) {
             Some(status) => refused(&format!("a job of type `{kind}`"), status, place),
             None => Diagnostic::error(
-                "unknown-type",
+                Code::UnknownType,
                 format!("`{kind}` is not a type of job"),
                 place,
             )
@@ -102,31 +122,38 @@ impl Checker<'_> {
         common(&from, pending);
         if let Some(named) = from.get("component") {
             let Some(component) = self.component(named) else {
-                self.command_parts(&from, None, &[], &[]);
+                self.command_parts(&from, None, &Names::new(&[], &[]));
                 return;
             };
             if let (ComponentWork::Pipeline(_), true) = (&component.work, said) {
                 let message = "the component is a pipeline, the job says `command`";
                 self.out.push(
-                    Diagnostic::error("component-type", message, named.value.shown_at())
+                    Diagnostic::error(Code::ComponentType, message, named.value.shown_at())
                         .help("write `type: pipeline`"),
                 );
             }
             self.use_component(&from, &component, pending);
+            if self.given > MAX_INPUTS {
+                return;
+            }
             for key in ["command", "code"] {
                 if let Some(both) = from.get(key) {
                     let message = format!("a job has either a `component` or its own `{key}`");
-                    let found = Diagnostic::error("exclusive-keys", message, &both.key_place);
+                    let found = Diagnostic::error(Code::ExclusiveKeys, message, &both.key_place);
+                    let help =
+                        format!("take one of them away: the component brings its own `{key}`");
                     self.out
-                        .push(found.label(&named.key_place, "the component"));
+                        .push(found.label(&named.key_place, "the component").help(help));
                 }
             }
             pending.work = match &component.work {
                 ComponentWork::Pipeline(graph) => Some(Work::Pipeline(Arc::clone(graph))),
                 ComponentWork::Command(body) => {
-                    let inputs: Vec<_> = component.inputs.iter().collect();
+                    let inputs: Vec<&InputDecl> =
+                        component.inputs.iter().map(|decl| &**decl).collect();
                     let outputs: Vec<_> = component.outputs.keys().map(String::as_str).collect();
-                    let mut step = self.command_parts(&from, Some(&component), &inputs, &outputs);
+                    let names = Names::new(&inputs, &outputs);
+                    let mut step = self.command_parts(&from, Some(&component), &names);
                     step.body = Arc::clone(body);
                     Some(Work::Command(Box::new(step)))
                 }
@@ -138,7 +165,9 @@ impl Checker<'_> {
             return;
         }
         for given in from.entries("inputs") {
-            pending.inputs.push((self.input_decl(given), Some(given)));
+            pending
+                .inputs
+                .push((Arc::new(self.input_decl(given)), Some(given)));
         }
         for given in from.entries("outputs") {
             let spec = self.output_spec(given);
@@ -147,18 +176,11 @@ impl Checker<'_> {
                 .outputs
                 .insert(given.key.to_string(), (spec.data_type, Some(spec), place));
         }
-        let inputs: Vec<_> = pending.inputs.iter().map(|(decl, _)| decl).collect();
-        let names = Names {
-            inputs: inputs.iter().map(|decl| decl.name.as_str()).collect(),
-            optional: inputs
-                .iter()
-                .flat_map(|decl| without_value(std::slice::from_ref(*decl)))
-                .collect(),
-            outputs: pending.outputs.keys().map(String::as_str).collect(),
-        };
+        let inputs: Vec<&InputDecl> = pending.inputs.iter().map(|(decl, _)| &**decl).collect();
+        let outputs: Vec<&str> = pending.outputs.keys().map(String::as_str).collect();
+        let names = Names::new(&inputs, &outputs);
         let body = self.body(&from, &names);
-        let outputs = names.outputs.clone();
-        let mut step = self.command_parts(&from, None, &inputs, &outputs);
+        let mut step = self.command_parts(&from, None, &names);
         if let Some(body) = body {
             step.body = body;
             step.environment = None;
@@ -171,23 +193,14 @@ impl Checker<'_> {
         &mut self,
         from: &Object<'_>,
         component: Option<&Component>,
-        inputs: &[&InputDecl],
-        outputs: &[&str],
+        names: &Names<'_>,
     ) -> CommandStep {
-        let names = Names {
-            inputs: inputs.iter().map(|decl| decl.name.as_str()).collect(),
-            optional: inputs
-                .iter()
-                .flat_map(|decl| without_value(std::slice::from_ref(*decl)))
-                .collect(),
-            outputs: outputs.to_vec(),
-        };
         let base =
             component.map_or_else(Resources::default, |component| component.resources.clone());
         let mut variables = component
             .map(|component| component.variables.clone())
             .unwrap_or_default();
-        variables.extend(self.variables(from, &names));
+        variables.extend(self.variables(from, names));
         let (cache_key, cache_max_age_ms) = self.cache(from);
         // An inline job's environment is read with its body.
         let environment = match component {
@@ -225,9 +238,10 @@ impl Checker<'_> {
         if let Some(named) = from.get("component") {
             if let Some(jobs) = from.get("jobs") {
                 let message = "a pipeline job has either a `component` or `jobs`";
-                let found = Diagnostic::error("exclusive-keys", message, &jobs.key_place);
+                let found = Diagnostic::error(Code::ExclusiveKeys, message, &jobs.key_place);
+                let help = "take one of them away: the component brings its own steps";
                 self.out
-                    .push(found.label(&named.key_place, "the component"));
+                    .push(found.label(&named.key_place, "the component").help(help));
             }
             let Some(component) = self.component(named) else {
                 return;
@@ -239,7 +253,7 @@ impl Checker<'_> {
                 ComponentWork::Command(_) => {
                     let message = "the component runs a command, the job says `pipeline`";
                     self.out.push(
-                        Diagnostic::error("component-type", message, named.value.shown_at())
+                        Diagnostic::error(Code::ComponentType, message, named.value.shown_at())
                             .help("write `type: command`"),
                     );
                 }
@@ -252,7 +266,9 @@ impl Checker<'_> {
         }
         pending.known = true;
         for given in from.entries("inputs") {
-            pending.inputs.push((self.input_decl(given), Some(given)));
+            pending
+                .inputs
+                .push((Arc::new(self.input_decl(given)), Some(given)));
         }
         for given in from.entries("outputs") {
             let spec = self.output_spec(given);
@@ -290,10 +306,14 @@ impl Checker<'_> {
             .entries("inputs")
             .map(|entry| (&*entry.key, entry))
             .collect();
-        let mut inputs: Vec<(InputDecl, Option<&'a Entry>)> = component
+        self.given = self.given.saturating_add(component.inputs.len());
+        if self.given > MAX_INPUTS {
+            return;
+        }
+        let mut inputs: Vec<(Arc<InputDecl>, Option<&'a Entry>)> = component
             .inputs
             .iter()
-            .map(|decl| (decl.clone(), given.remove(decl.name.as_str())))
+            .map(|decl| (Arc::clone(decl), given.remove(decl.name.as_str())))
             .collect();
         for (name, entry) in given {
             let free = inputs
@@ -308,7 +328,8 @@ impl Checker<'_> {
             };
             let message = format!("the component of `{}` has no input `{name}`", pending.name);
             self.out.push(
-                Diagnostic::error("unknown-input", message, &entry.key_place).maybe_help(help),
+                Diagnostic::error(Code::UnknownInput, message, &entry.key_place)
+                    .help(or_none(help)),
             );
             // The one that was meant is not missing as well.
             if let Some((_, slot)) = inputs
@@ -335,7 +356,8 @@ impl Checker<'_> {
             );
             let help = did_you_mean(&entry.key, component.outputs.keys().map(String::as_str));
             self.out.push(
-                Diagnostic::error("unknown-output", message, &entry.key_place).maybe_help(help),
+                Diagnostic::error(Code::UnknownOutput, message, &entry.key_place)
+                    .help(or_none(help)),
             );
         }
     }
@@ -350,4 +372,11 @@ fn common<'a>(from: &Object<'a>, pending: &mut Pending<'a>) {
             None => vec![node],
         };
     }
+}
+
+/// `text` as a step could be called.
+fn as_identifier(text: &str) -> Option<String> {
+    let lower = text.to_lowercase();
+    let name = lower.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+    is_identifier(&name).then_some(name)
 }

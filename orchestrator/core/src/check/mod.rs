@@ -8,6 +8,7 @@ mod command;
 mod component;
 mod expression;
 pub mod fields;
+mod found;
 mod graph;
 mod io;
 mod job;
@@ -15,11 +16,11 @@ mod literal;
 mod loaded;
 mod names;
 mod order;
+mod partial;
 mod pipeline;
 mod quantity;
 mod read;
 mod schema;
-pub(crate) mod suggest;
 mod types;
 
 pub use expression::{Expression, Piece};
@@ -32,57 +33,75 @@ pub use types::{
     StepOutput, Work,
 };
 
-use crate::diagnostic::{Diagnostic, sort};
+use crate::diagnostic::{Code, Diagnostic, sort};
 use crate::document::{Document, Place};
+use found::{Found, MAX_ERRORS};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use types::Component;
 
 /// The pipeline that `document` holds, and what there is to say about it, sorted
-/// by place. There is no pipeline where one of these is an error.
+/// by place. There is no pipeline where one of these is an error, or where the
+/// document is unfinished: of that, only what is wrong whatever follows is said.
 #[must_use]
 pub fn check(document: &Document, loaded: &Loaded) -> (Option<Pipeline>, Vec<Diagnostic>) {
     let mut checker = Checker {
         loaded,
-        out: Vec::new(),
+        out: Found::default(),
         components: HashMap::new(),
         broken: HashSet::new(),
         stack: Vec::new(),
+        outer: Vec::new(),
         top_level: true,
-        counted: (0, 0),
+        given: 0,
     };
-    let pipeline = checker.pipeline(document);
-    let mut out = checker.out;
+    let pipeline = if document.unfinished.is_some() {
+        if let Some(beginning) = partial::beginning(document) {
+            let _ = checker.pipeline(&beginning);
+            checker.keep_certain(0, &document.source);
+        }
+        None
+    } else {
+        checker.pipeline(document)
+    };
+    let full = checker.out.is_full();
+    let errors = checker.out.errors();
+    let mut out = checker.out.into_list();
     sort(&mut out);
-    let pipeline = pipeline.filter(|_| !out.iter().any(Diagnostic::is_error));
-    (pipeline, out)
+    if full {
+        let start = document.root.place.range().start;
+        let top = Place::new(&document.source, start..start);
+        let message = format!("there are more than {MAX_ERRORS} errors: the others are not listed");
+        out.push(
+            Diagnostic::error(Code::TooManyErrors, message, &top)
+                .help("mend the first ones, and check again"),
+        );
+    }
+    (pipeline.filter(|_| errors == 0), out)
 }
 
 /// What a check knows while it goes through a document.
 struct Checker<'l> {
     loaded: &'l Loaded,
-    out: Vec<Diagnostic>,
+    out: Found,
     /// Components by path; `None`: it is wrong, and that was said.
     components: HashMap<String, Option<Arc<Component>>>,
-    /// Files that are not YAML and were reported.
+    /// Files whose errors were reported, because they are no YAML or have a key twice.
     broken: HashSet<String>,
     /// Component files that are being read, outermost first.
     stack: Vec<(String, Place)>,
+    /// The names of the steps of the graphs around the one that is being read,
+    /// outermost first.
+    outer: Vec<HashSet<String>>,
     /// The next graph is the pipeline's own.
     top_level: bool,
-    /// Diagnostics looked at, and errors among them.
-    counted: (usize, usize),
+    /// Inputs of all steps so far.
+    given: usize,
 }
 
 impl Checker<'_> {
     /// How many errors there are by now.
-    fn errors(&mut self) -> usize {
-        let (seen, errors) = self.counted;
-        let new = self.out[seen..]
-            .iter()
-            .filter(|found| found.is_error())
-            .count();
-        self.counted = (self.out.len(), errors + new);
-        self.counted.1
+    fn errors(&self) -> usize {
+        self.out.errors()
     }
 }

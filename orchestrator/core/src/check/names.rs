@@ -1,6 +1,6 @@
 //! The names of the documents of one file.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Document, Node, Place};
 use std::collections::HashMap;
 
@@ -12,15 +12,15 @@ pub fn check_names(documents: &[Document]) -> Vec<Diagnostic> {
     let mut seen: HashMap<&str, &Place> = HashMap::new();
     for document in documents {
         let Some(name) = document.root.get("name").filter(|name| !name.is_null()) else {
-            if documents.len() > 1 {
+            if documents.len() > 1 && document.unfinished.is_none() {
                 let message = "a file with several documents needs a `name` for each";
                 let place = &document.root.place;
                 let start = place.range().start;
                 let line = place.text().find('\n').unwrap_or(place.range().len());
                 let place = Place::new(place.source(), start..start + line);
                 out.push(
-                    Diagnostic::error("missing-name", message, &place)
-                        .help("`--pipeline NAME` picks one of them"),
+                    Diagnostic::error(Code::MissingName, message, &place)
+                        .help("write `name: …`, by which `--pipeline NAME` picks it"),
                 );
             }
             continue;
@@ -31,8 +31,12 @@ pub fn check_names(documents: &[Document]) -> Vec<Diagnostic> {
         match seen.get(text) {
             Some(first) => {
                 let message = format!("two documents are called `{text}`");
-                let found = Diagnostic::error("duplicate-name", message, name.shown_at());
-                out.push(found.label(first, "first here"));
+                let found = Diagnostic::error(Code::DuplicateName, message, name.shown_at());
+                out.push(
+                    found
+                        .label(first, "first here")
+                        .help("`--pipeline NAME` could not tell them apart: name one of them anew"),
+                );
             }
             None => drop(seen.insert(text, name.shown_at())),
         }

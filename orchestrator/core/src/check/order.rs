@@ -2,7 +2,7 @@
 
 use super::Checker;
 use super::types::Step;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::Place;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
@@ -61,11 +61,15 @@ impl Checker<'_> {
             let names: Vec<&str> = along.map(|step| steps[*step].name.as_str()).collect();
             format!("the steps need each other: {}", names.join(" → "))
         };
-        let mut found = Diagnostic::error("cycle", message, place);
+        let mut found = Diagnostic::error(Code::Cycle, message, place);
         for (step, place) in cycle[1..].iter().take(8) {
             found = found.label(place, format!("`{}` needs this", steps[*step].name));
         }
-        self.out.push(found.help("take one of these bindings away"));
+        let help = match cycle.len() {
+            1 => "a step can name other steps alone: take this away",
+            _ => "take one of these bindings away: a step runs after those that it names",
+        };
+        self.out.push(found.help(help));
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::Checker;
 use super::fields::{PIPELINE, SETTINGS, other_document};
+use super::job::MAX_INPUTS;
 use super::read::{Object, entry_place, object, refused};
-use super::suggest::did_you_mean;
 use super::types::{Bound, ComponentWork, Graph, GraphOutput, InputDecl, Pipeline, Settings, Work};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::suggest::{did_you_mean, nearest, or_none};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Document, Entry, Node, Place};
 use crate::plan::AssetName;
 use std::collections::BTreeMap;
@@ -22,11 +23,11 @@ impl Checker<'_> {
         let top = Place::new(&document.source, start..start);
         if root.as_mapping().is_none() {
             let message = format!("a pipeline is a mapping, not {}", root.kind());
-            self.out.push(Diagnostic::error(
-                "wrong-type",
-                message,
-                &first_line(&root.place),
-            ));
+            self.out.push(
+                Diagnostic::error(Code::WrongType, message, &first_line(&root.place)).help(
+                    "a pipeline begins with `type: pipeline` and has its steps under `jobs:`",
+                ),
+            );
             return None;
         }
         if !self.is_pipeline(root, &top) {
@@ -39,20 +40,23 @@ impl Checker<'_> {
         let graph = match (from.get("component"), from.get("jobs")) {
             (Some(component), Some(jobs)) => {
                 let message = "a pipeline has either a `component` or `jobs`";
-                let found = Diagnostic::error("exclusive-keys", message, &jobs.key_place);
-                self.out
-                    .push(found.label(&component.key_place, "the component"));
+                let found = Diagnostic::error(Code::ExclusiveKeys, message, &jobs.key_place);
+                let help = "take one of them away; a component can be a step under `jobs:`";
+                self.out.push(
+                    found
+                        .label(&component.key_place, "the component")
+                        .help(help),
+                );
                 Graph::default()
             }
             (Some(entry), None) => self.component_pipeline(entry, inputs, &values, outputs)?,
             (None, _) => {
                 if from.lacks("jobs") && !from.has("component") {
                     let message = "a pipeline needs `jobs`";
-                    self.out.push(Diagnostic::error(
-                        "missing-key",
-                        message,
-                        &first_line(&root.place),
-                    ));
+                    self.out.push(
+                        Diagnostic::error(Code::MissingKey, message, &first_line(&root.place))
+                            .help("write its steps: `jobs: {hello: {command: echo hello}}`"),
+                    );
                 }
                 self.graph(&from, inputs, outputs, &values)
             }
@@ -65,14 +69,24 @@ impl Checker<'_> {
             let message = format!("no step makes the pipeline's output `{name}`");
             let help = format!("bind an output of a step to `${{{{parent.outputs.{name}}}}}`");
             self.out
-                .push(Diagnostic::warning("unbound-output", message, &output.place).help(help));
+                .push(Diagnostic::warning(Code::UnboundOutput, message, &output.place).help(help));
         }
         if graph.commands > MAX_COMMANDS {
             let message = format!(
                 "the pipeline has {} steps, those of nested pipelines counted; {MAX_COMMANDS} is the limit",
                 graph.commands
             );
-            self.out.push(Diagnostic::error("too-large", message, &top));
+            self.out.push(
+                Diagnostic::error(Code::TooLarge, message, &top)
+                    .help("components that use each other twice multiply: use fewer levels"),
+            );
+        }
+        if self.given > MAX_INPUTS {
+            let message = format!("the steps have more than {MAX_INPUTS} inputs in all");
+            self.out.push(
+                Diagnostic::error(Code::TooLarge, message, &top)
+                    .help("a component with many inputs that is used many times multiplies: give it a file instead"),
+            );
         }
         let settings = self.settings(&from, &graph);
         let tags = from
@@ -124,14 +138,17 @@ impl Checker<'_> {
         self.out.push(match other_document(text) {
             Some(status) => refused(&format!("a document of type `{text}`"), status, &place),
             None => Diagnostic::error(
-                "unknown-type",
+                Code::UnknownType,
                 format!("`{text}` is not a type of document"),
                 &place,
             )
-            .maybe_help(did_you_mean(text, ["pipeline"])),
+            .help(match nearest(text, ["pipeline"]) {
+                Some(_) => "did you mean `pipeline`?",
+                None => "a file that can be submitted is `type: pipeline`",
+            }),
         });
         // A slip in the word is no reason to leave the rest unread.
-        super::suggest::nearest(text, ["pipeline"]).is_some() && other_document(text).is_none()
+        nearest(text, ["pipeline"]).is_some() && other_document(text).is_none()
     }
 
     fn pipeline_name(&mut self, document: &Document, from: &Object<'_>) -> String {
@@ -148,7 +165,7 @@ impl Checker<'_> {
             if !good {
                 let message = format!("`{text}` cannot be the name of a pipeline");
                 self.out.push(
-                    Diagnostic::error("bad-name", message, entry_place(entry)).help(
+                    Diagnostic::error(Code::BadName, message, entry_place(entry)).help(
                         "letters, digits, `-`, `_` and `.`, beginning with a letter or digit",
                     ),
                 );
@@ -176,22 +193,25 @@ impl Checker<'_> {
         }
     }
 
-    fn pipeline_inputs(&mut self, from: &Object<'_>) -> (Vec<InputDecl>, BTreeMap<String, Bound>) {
+    fn pipeline_inputs(
+        &mut self,
+        from: &Object<'_>,
+    ) -> (Vec<Arc<InputDecl>>, BTreeMap<String, Bound>) {
         let mut inputs = Vec::new();
         let mut values = BTreeMap::new();
         for entry in from.entries("inputs") {
             let mut decl = self.input_decl(entry);
             let value = self.pipeline_value(entry, &decl);
+            if let Some(Bound::Literal(literal)) = &value {
+                self.literal_fits(literal, &decl, &literal.place, "the value of");
+            }
             if let Some(value) = value.or_else(|| decl.default.clone()) {
-                if let (Bound::Literal(literal), true) = (&value, decl.default.is_none()) {
-                    self.literal_fits(literal, &decl, &literal.place, "the value of");
-                }
                 if let (Bound::Data(data), super::InputType::Any) = (&value, decl.input_type) {
                     decl.input_type = super::InputType::Data(data.data_type.unwrap_or_default());
                 }
                 values.insert(decl.name.clone(), value);
             }
-            inputs.push(decl);
+            inputs.push(Arc::new(decl));
         }
         (inputs, values)
     }
@@ -231,7 +251,7 @@ impl Checker<'_> {
                     entry.key
                 );
                 self.out
-                    .push(Diagnostic::error("bad-binding", message, place).help(help));
+                    .push(Diagnostic::error(Code::BadBinding, message, place).help(help));
             }
             if let Some(name) = spec.register {
                 register.insert(entry.key.to_string(), name);
@@ -250,7 +270,7 @@ impl Checker<'_> {
     fn component_pipeline(
         &mut self,
         entry: &Entry,
-        inputs: Vec<InputDecl>,
+        inputs: Vec<Arc<InputDecl>>,
         values: &BTreeMap<String, Bound>,
         outputs: BTreeMap<String, GraphOutput>,
     ) -> Option<Graph> {
@@ -259,7 +279,7 @@ impl Checker<'_> {
         let ComponentWork::Pipeline(inner) = &component.work else {
             let message = "a pipeline's `component` must be a pipeline component";
             self.out.push(
-                Diagnostic::error("component-type", message, entry.value.shown_at())
+                Diagnostic::error(Code::ComponentType, message, entry.value.shown_at())
                     .help("put the component under `jobs:` as a step"),
             );
             return None;
@@ -272,7 +292,7 @@ impl Checker<'_> {
                     component.inputs.iter().map(|known| known.name.as_str()),
                 );
                 self.out.push(
-                    Diagnostic::error("unknown-input", message, &decl.place).maybe_help(help),
+                    Diagnostic::error(Code::UnknownInput, message, &decl.place).help(or_none(help)),
                 );
             }
         }
@@ -281,7 +301,8 @@ impl Checker<'_> {
                 let message = format!("the component has no output `{name}`");
                 let help = did_you_mean(name, component.outputs.keys().map(String::as_str));
                 self.out.push(
-                    Diagnostic::error("unknown-output", message, &output.place).maybe_help(help),
+                    Diagnostic::error(Code::UnknownOutput, message, &output.place)
+                        .help(or_none(help)),
                 );
             }
         }
@@ -292,7 +313,7 @@ impl Checker<'_> {
                     if let Bound::Literal(literal) = value {
                         self.literal_fits(literal, decl, &literal.place, "the value for");
                     }
-                    decl.default = Some(value.clone());
+                    Arc::make_mut(decl).default = Some(value.clone());
                 }
                 None if decl.default.is_none() && !decl.optional => {
                     let message = format!("the pipeline's input `{}` has no value", decl.name);
@@ -301,7 +322,7 @@ impl Checker<'_> {
                         decl.name
                     );
                     self.out.push(
-                        Diagnostic::error("missing-input", message, &entry.key_place)
+                        Diagnostic::error(Code::MissingInput, message, &entry.key_place)
                             .help(help)
                             .label(&decl.place, "declared here"),
                     );
@@ -341,7 +362,7 @@ impl Checker<'_> {
             let help = did_you_mean(name, graph.steps.iter().map(|step| step.name.as_str()));
             let message = format!("there is no step `{name}`");
             self.out
-                .push(Diagnostic::error("unknown-step", message, place).maybe_help(help));
+                .push(Diagnostic::error(Code::UnknownStep, message, place).help(or_none(help)));
             return None;
         };
         let step = &graph.steps[at];
@@ -353,7 +374,7 @@ impl Checker<'_> {
                 entry.key
             );
             self.out.push(
-                Diagnostic::error("connected-step", message, place)
+                Diagnostic::error(Code::ConnectedStep, message, place)
                     .label(&step.place, "this step")
                     .help("such a step takes nothing from other steps and gives nothing to them"),
             );

@@ -56,7 +56,7 @@ pub struct Settings {
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     /// What it takes, in the order of the file.
-    pub inputs: Vec<InputDecl>,
+    pub inputs: Vec<Arc<InputDecl>>,
     /// What it gives.
     pub outputs: BTreeMap<String, GraphOutput>,
     /// Steps, in the order of the file.
@@ -213,7 +213,7 @@ pub struct Step {
 #[derive(Clone, Debug)]
 pub struct StepInput {
     /// What it takes.
-    pub decl: InputDecl,
+    pub decl: Arc<InputDecl>,
     /// What it is bound to; none: it has no value.
     pub bound: Option<Bound>,
 }
@@ -308,7 +308,7 @@ pub struct EnvironmentSpec {
 #[derive(Clone, Debug)]
 pub(crate) struct Component {
     pub(crate) display_name: Option<String>,
-    pub(crate) inputs: Vec<InputDecl>,
+    pub(crate) inputs: Vec<Arc<InputDecl>>,
     pub(crate) outputs: BTreeMap<String, (Option<DataType>, Place)>,
     pub(crate) deterministic: bool,
     pub(crate) resources: Resources,

@@ -1,9 +1,15 @@
 //! What is wrong with a file, at which place, and the way out. `render` writes
 //! it for people; `Serialize` writes what `validate --output json` promises.
 
+mod code;
+mod excerpt;
 mod render;
+mod schema;
+pub(crate) mod suggest;
 
+pub use code::Code;
 pub use render::{RenderOptions, render};
+pub use schema::json_schema;
 
 use crate::document::Place;
 use serde::ser::SerializeMap;
@@ -25,7 +31,7 @@ pub struct Diagnostic {
     /// How bad it is.
     pub severity: Severity,
     /// What kind of thing it is: `unknown-input`.
-    pub code: &'static str,
+    pub code: Code,
     /// What is wrong, in one sentence.
     pub message: String,
     /// The way out.
@@ -48,13 +54,13 @@ pub struct Label {
 impl Diagnostic {
     /// An error at `place`.
     #[must_use]
-    pub fn error(code: &'static str, message: impl Into<String>, place: &Place) -> Self {
+    pub fn error(code: Code, message: impl Into<String>, place: &Place) -> Self {
         Self::new(Severity::Error, code, message, Some(place.clone()))
     }
 
     /// A warning at `place`.
     #[must_use]
-    pub fn warning(code: &'static str, message: impl Into<String>, place: &Place) -> Self {
+    pub fn warning(code: Code, message: impl Into<String>, place: &Place) -> Self {
         Self::new(Severity::Warning, code, message, Some(place.clone()))
     }
 
@@ -62,14 +68,14 @@ impl Diagnostic {
     #[must_use]
     pub fn new(
         severity: Severity,
-        code: &'static str,
+        code: Code,
         message: impl Into<String>,
         place: Option<Place>,
     ) -> Self {
         Self {
             severity,
             code,
-            message: message.into(),
+            message: clip(message.into(), MAX_MESSAGE),
             help: None,
             place,
             labels: Vec::new(),
@@ -79,15 +85,17 @@ impl Diagnostic {
     /// With the way out.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(clip(help.into(), MAX_HELP));
         self
     }
 
     /// With the way out, where there is one.
     #[must_use]
-    pub fn maybe_help(mut self, help: Option<String>) -> Self {
-        self.help = help.or(self.help);
-        self
+    pub fn maybe_help(self, help: Option<String>) -> Self {
+        match help {
+            Some(help) => self.help(help),
+            None => self,
+        }
     }
 
     /// With another place.
@@ -129,7 +137,7 @@ impl Serialize for Diagnostic {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("severity", &self.severity)?;
-        map.serialize_entry("code", self.code)?;
+        map.serialize_entry("code", &self.code)?;
         map.serialize_entry("message", &self.message)?;
         map.serialize_entry("help", &self.help)?;
         map.serialize_entry("file", &self.file())?;
@@ -159,6 +167,23 @@ impl Serialize for Label {
     }
 }
 
+/// Most characters of a message, and of a help: names come from files, which may hold
+/// anything.
+const MAX_MESSAGE: usize = 400;
+const MAX_HELP: usize = 800;
+
+/// `text`, without its middle where it is too long.
+fn clip(text: String, most: usize) -> String {
+    // Bytes are never fewer than characters.
+    if text.len() <= most || text.chars().count() <= most {
+        return text;
+    }
+    let head: String = text.chars().take(most * 3 / 4).collect();
+    let rest = text.chars().rev().take(most / 5).collect::<Vec<_>>();
+    let tail: String = rest.into_iter().rev().collect();
+    format!("{head} … {tail}")
+}
+
 /// Sorts by file, place and severity, and drops what is said twice.
 pub fn sort(diagnostics: &mut Vec<Diagnostic>) {
     let key = |diagnostic: &Diagnostic| {
@@ -167,7 +192,7 @@ pub fn sort(diagnostics: &mut Vec<Diagnostic>) {
         (
             at,
             diagnostic.severity,
-            diagnostic.code,
+            diagnostic.code.as_str(),
             diagnostic.message.clone(),
         )
     };

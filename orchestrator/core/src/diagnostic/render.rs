@@ -1,11 +1,15 @@
 //! Diagnostics for a person at a terminal: the line of the file, underlined, with
 //! the way out below it. It never prints.
 
-use super::{Diagnostic, Severity};
-use crate::document::{Place, Source};
+use super::excerpt::{Excerpt, is_hidden};
+use super::{Diagnostic, Label, Severity};
+use crate::document::Place;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use std::fmt;
 use std::sync::Arc;
+
+/// Lines that are shown around a place.
+const CONTEXT: usize = 1;
 
 /// How diagnostics are written.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +39,15 @@ pub fn render(diagnostics: &[Diagnostic], options: RenderOptions) -> String {
     };
     let handler = GraphicalReportHandler::new_themed(theme)
         .with_width(options.width.max(20))
-        .with_context_lines(1);
+        .with_context_lines(CONTEXT);
     let mut text = String::new();
     for diagnostic in diagnostics {
         let report = Report::new(diagnostic);
         // Writing to a `String` does not fail; where miette cannot show the
         // source, the sentence alone still says what is wrong.
         if handler.render_report(&mut text, &report).is_err() {
-            text.push_str(&format!("{}: {}\n", diagnostic.code, diagnostic.message));
+            let message = printable(&diagnostic.message);
+            text.push_str(&format!("{}: {message}\n", diagnostic.code));
         }
         text.push('\n');
     }
@@ -60,46 +65,74 @@ pub fn render(diagnostics: &[Diagnostic], options: RenderOptions) -> String {
 /// A [`Diagnostic`] as miette wants it: one source, and labels inside it.
 struct Report<'a> {
     diagnostic: &'a Diagnostic,
-    source: Option<NamedSource<Lines>>,
+    source: Option<NamedSource<Excerpt>>,
+    spans: Vec<LabeledSpan>,
     help: Option<String>,
-}
-
-/// The text of a source, shared.
-struct Lines(Arc<Source>);
-
-impl SourceCode for Lines {
-    fn read_span<'b>(
-        &'b self,
-        span: &miette::SourceSpan,
-        before: usize,
-        after: usize,
-    ) -> Result<Box<dyn miette::SpanContents<'b> + 'b>, miette::MietteError> {
-        self.0.text().read_span(span, before, after)
-    }
 }
 
 impl<'a> Report<'a> {
     fn new(diagnostic: &'a Diagnostic) -> Self {
-        let place = diagnostic.place.as_ref();
-        let source =
-            place.map(|place| NamedSource::new(place.file(), Lines(Arc::clone(place.source()))));
-        let elsewhere = diagnostic
+        let place = diagnostic
+            .place
+            .as_ref()
+            .filter(|place| !place.source().text().is_empty());
+        let (near, mut elsewhere): (Vec<&Label>, Vec<&Label>) = diagnostic
             .labels
             .iter()
-            .filter(|label| !same_source(place, &label.place))
-            .map(|label| format!("{}: {}", label.message, label.place));
-        let lines: Vec<String> = diagnostic
-            .help
-            .clone()
-            .into_iter()
-            .chain(elsewhere)
-            .collect();
+            .partition(|label| same_source(place, &label.place));
+        let mut spans = Vec::new();
+        let mut source = None;
+        if let Some(place) = place {
+            let mut shown = vec![first_line(place)];
+            shown.extend(near.iter().map(|label| first_line(&label.place)));
+            let excerpt = match Excerpt::lines(place.source(), &shown, CONTEXT) {
+                Some(excerpt) => {
+                    spans.extend(near.iter().zip(&shown[1..]).map(|(label, range)| {
+                        LabeledSpan::new_with_span(Some(printable(&label.message)), range.clone())
+                    }));
+                    excerpt
+                }
+                None => {
+                    elsewhere.extend(near);
+                    let (excerpt, part) = Excerpt::part(place.source(), &shown[0]);
+                    shown[0] = part;
+                    excerpt
+                }
+            };
+            spans.insert(
+                0,
+                LabeledSpan::new_primary_with_span(None, shown[0].clone()),
+            );
+            source = Some(NamedSource::new(printable(place.file()), excerpt));
+        }
+        let elsewhere = elsewhere
+            .iter()
+            .map(|label| printable(&format!("{}: {}", label.message, label.place)));
+        let help = diagnostic.help.as_deref().map(printable);
+        let lines: Vec<String> = help.into_iter().chain(elsewhere).collect();
         Self {
             diagnostic,
             source,
+            spans,
             help: (!lines.is_empty()).then(|| lines.join("\n")),
         }
     }
+}
+
+/// `text` with what a terminal would obey written as an escape.
+fn printable(text: &str) -> String {
+    if !text.contains(is_hidden) {
+        return text.to_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_hidden(character) {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
+    out
 }
 
 fn same_source(place: Option<&Place>, other: &Place) -> bool {
@@ -108,7 +141,7 @@ fn same_source(place: Option<&Place>, other: &Place) -> bool {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.diagnostic.message)
+        f.write_str(&printable(&self.diagnostic.message))
     }
 }
 
@@ -147,17 +180,7 @@ impl miette::Diagnostic for Report<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let place = self.diagnostic.place.as_ref()?;
-        let primary = LabeledSpan::new_primary_with_span(None, first_line(place));
-        let others = self
-            .diagnostic
-            .labels
-            .iter()
-            .filter(move |label| same_source(Some(place), &label.place));
-        let others = others.map(|label| {
-            LabeledSpan::new_with_span(Some(label.message.clone()), first_line(&label.place))
-        });
-        Some(Box::new(std::iter::once(primary).chain(others)))
+        (!self.spans.is_empty()).then(|| Box::new(self.spans.iter().cloned()) as Box<_>)
     }
 }
 

@@ -1,17 +1,21 @@
-//! YAML text as a tree in which every value keeps its place. Reads anchors,
-//! aliases and merge keys within a budget, refuses duplicate keys. Knows nothing
-//! of pipelines (`check` does) except how a file names another one
-//! ([`references`]), and never opens a file.
+//! The bytes of a file as text, and YAML text as a tree in which every value keeps
+//! its place. Reads anchors, aliases and merge keys within a budget; reports
+//! duplicate keys and takes the first. Knows nothing of pipelines (`check` does)
+//! except how a file names another one ([`references`]), and never opens a file.
 
+mod bytes;
 mod node;
 mod parse;
 mod path;
+mod recover;
 mod reference;
 pub mod scalar;
 mod source;
+mod syntax;
 
+pub use bytes::{MAX_BYTES, decode};
 pub use node::{Entry, Mapping, Node, Scalar, Style, Value};
-pub use parse::{Limits, parse, parse_source, parse_with};
+pub use parse::{Limits, Parsed, parse, parse_source, parse_with, read};
 pub use path::resolve_path;
 pub use reference::{FileReference, ReferenceKind, references};
 pub use scalar::Resolved;
@@ -30,6 +34,9 @@ pub struct Document {
     pub of: usize,
     /// What it holds.
     pub root: Node,
+    /// Of a document that could not be read to its end: the keys from the root down to
+    /// the mapping that was being read. What these hold may go on, in the file.
+    pub unfinished: Option<Vec<Arc<str>>>,
 }
 
 impl Document {

@@ -88,6 +88,20 @@ impl Mapping {
         Ok(())
     }
 
+    /// Takes the last entry away.
+    pub(super) fn pop(&mut self) {
+        if let Some(entry) = self.entries.pop() {
+            self.index.remove(&entry.key);
+        }
+    }
+
+    /// Takes `key` away, if it is the last one.
+    pub(crate) fn remove_last(&mut self, key: &str) {
+        if self.entries.last().is_some_and(|entry| &*entry.key == key) {
+            self.pop();
+        }
+    }
+
     /// Sets `key`, whatever stands there.
     pub(crate) fn set(&mut self, entry: Entry) {
         match self.index.get(&entry.key) {
@@ -230,6 +244,37 @@ impl Node {
             }
             None => self.shown_at().clone(),
         }
+    }
+
+    /// Every expression of a scalar, as [`expression_place`](Self::expression_place)
+    /// gives them one by one.
+    pub(crate) fn expression_places(&self) -> Vec<Place> {
+        let raw = self.place.text();
+        let start = self.place.range().start;
+        let mut places = Vec::new();
+        for (at, _) in raw.match_indices("${{") {
+            let Some(length) = raw[at..].find("}}") else {
+                break;
+            };
+            let range = start + at..start + at + length + 2;
+            places.push(Place::new(self.place.source(), range));
+        }
+        places
+    }
+
+    /// From the `nth` `mark` of a scalar to the end of its line; the whole scalar where
+    /// folding or escapes hide it.
+    pub(crate) fn mark_place(&self, mark: &str, nth: usize) -> Place {
+        let raw = self.place.text();
+        let Some((at, _)) = raw.match_indices(mark).nth(nth) else {
+            return self.shown_at().clone();
+        };
+        let length = raw[at..].find('\n').unwrap_or(raw.len() - at);
+        let shown = raw[at..at + length]
+            .trim_end_matches(['"', '\'', ' ', '\r'])
+            .len();
+        let start = self.place.range().start + at;
+        Place::new(self.place.source(), start..start + shown)
     }
 
     /// As JSON: numbers and booleans as they resolve, everything else as text.

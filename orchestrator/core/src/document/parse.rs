@@ -1,13 +1,13 @@
-//! From the parser's events to the tree. It stops at the first place that is not
-//! YAML, since nothing behind it can be trusted; duplicate keys and the like are
-//! reported all at once.
+//! From the parser's events to the tree. What is wrong inside YAML (a duplicate
+//! key) is reported, and reading goes on. At a place that is no YAML a document
+//! ends (`recover`).
 
 use super::Document;
 use super::node::{Entry, Mapping, Node, Scalar, Style, Value};
 use super::scalar::{Resolved, resolve_plain};
 use super::source::{Place, Source};
-use crate::diagnostic::Diagnostic;
-use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use crate::diagnostic::{Code, Diagnostic};
+use granit_parser::{Event, ScalarStyle, Span, Tag};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -18,7 +18,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Levels of nesting, aliases followed.
     pub depth: usize,
-    /// Values that aliases and merge keys may add, over all of a file.
+    /// Values that aliases and merge keys may add, over all of a file; fewer where the
+    /// file is small, so that what a file costs goes by its size.
     pub aliased_nodes: usize,
     /// Errors that are reported of one file.
     pub errors: usize,
@@ -27,12 +28,32 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            bytes: 256 << 20,
+            bytes: super::MAX_BYTES,
             depth: 128,
             aliased_nodes: 2_000_000,
             errors: 200,
         }
     }
+}
+
+/// Values that aliases may add in any file, and for each of its bytes.
+const ALIASED: (usize, usize) = (20_000, 4);
+
+/// What a text holds, as far as it can be read.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    /// Its documents. Those that are [unfinished](Document::unfinished) end where
+    /// they are no YAML.
+    pub documents: Vec<Document>,
+    /// What is not YAML, and every duplicate key.
+    pub errors: Vec<Diagnostic>,
+}
+
+/// Reads every document of `source`, and goes on behind what is wrong where that is
+/// possible.
+#[must_use]
+pub fn read(source: &Arc<Source>) -> Parsed {
+    read_with(source, Limits::default())
 }
 
 /// Reads every document of the text of the file `name`.
@@ -56,60 +77,81 @@ pub fn parse_source(source: &Arc<Source>) -> Result<Vec<Document>, Vec<Diagnosti
 /// # Errors
 /// As [`parse`].
 pub fn parse_with(source: &Arc<Source>, limits: Limits) -> Result<Vec<Document>, Vec<Diagnostic>> {
+    let parsed = read_with(source, limits);
+    if parsed.errors.is_empty() {
+        Ok(parsed.documents)
+    } else {
+        Err(parsed.errors)
+    }
+}
+
+fn read_with(source: &Arc<Source>, limits: Limits) -> Parsed {
+    let (least, each) = ALIASED;
+    let by_size = source
+        .text()
+        .len()
+        .saturating_mul(each)
+        .saturating_add(least);
     let mut reader = Reader {
         source,
-        limits,
+        limits: Limits {
+            aliased_nodes: limits.aliased_nodes.min(by_size),
+            ..limits
+        },
+        base: 0,
         errors: Vec::new(),
         anchors: HashMap::new(),
         aliased: 0,
         frames: Vec::new(),
+        after_scalar: false,
     };
-    let documents = match reader.documents() {
-        Ok(documents) => documents,
-        Err(Stop(diagnostic)) => {
-            reader.errors.push(*diagnostic);
-            Vec::new()
-        }
-    };
-    if reader.errors.is_empty() {
-        Ok(documents)
-    } else {
-        Err(reader.errors)
+    let documents = reader.documents();
+    Parsed {
+        documents,
+        errors: reader.errors,
     }
 }
 
 /// White space of YAML; other blanks of Unicode are content.
-const WHITE: [char; 4] = [' ', '\t', '\n', '\r'];
+pub(super) const WHITE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// Reading cannot go on.
-struct Stop(Box<Diagnostic>);
+/// A document cannot be read further.
+pub(super) struct Stop {
+    pub(super) found: Box<Diagnostic>,
+    /// Whether the documents behind it can be read.
+    pub(super) goes_on: bool,
+}
 
 /// A tree with what it costs to walk it, aliases followed.
 #[derive(Clone)]
-struct Built {
+pub(super) struct Built {
     node: Node,
     cost: Cost,
 }
 
-struct Reader<'a> {
-    source: &'a Arc<Source>,
-    limits: Limits,
-    errors: Vec<Diagnostic>,
-    anchors: HashMap<usize, Built>,
+pub(super) struct Reader<'a> {
+    pub(super) source: &'a Arc<Source>,
+    pub(super) limits: Limits,
+    /// Where the text begins that the parser reads.
+    pub(super) base: usize,
+    pub(super) errors: Vec<Diagnostic>,
+    pub(super) anchors: HashMap<usize, Built>,
     aliased: usize,
-    frames: Vec<Frame>,
+    pub(super) frames: Vec<Frame>,
+    /// Whether the last event was a scalar or an alias.
+    pub(super) after_scalar: bool,
 }
 
 /// A collection that is being read.
-struct Frame {
-    start: usize,
+pub(super) struct Frame {
+    pub(super) start: usize,
     anchor: usize,
-    tag: Option<Arc<str>>,
-    content: Content,
+    pub(super) tag: Option<Arc<str>>,
+    pub(super) content: Content,
     cost: Cost,
 }
 
-enum Content {
+pub(super) enum Content {
     Sequence(Vec<Node>),
     Mapping {
         mapping: Mapping,
@@ -118,7 +160,7 @@ enum Content {
     },
 }
 
-enum Key {
+pub(super) enum Key {
     Text(Arc<str>, Place),
     Merge(Place),
     /// Already reported; its value is dropped.
@@ -133,46 +175,11 @@ struct Cost {
 }
 
 impl Reader<'_> {
-    fn documents(&mut self) -> Result<Vec<Document>, Stop> {
-        let source = Arc::clone(self.source);
-        if source.text().len() > self.limits.bytes {
-            let message = format!("the file is larger than {} bytes", self.limits.bytes);
-            return Err(self.stop("too-large", message, 0..0));
-        }
-        let options = granit_parser::options! {
-            emit_comments: false,
-            block_scalar_eof_without_line_feed: true,
-            block_nesting_limit: self.limits.depth,
-            flow_nesting_limit: self.limits.depth,
-        };
-        let mut roots = Vec::new();
-        for next in Parser::new_from_str_with_options(source.text(), options) {
-            let (event, span) = next.map_err(|error| self.syntax(&error))?;
-            if let Some(root) = self.event(event, &span)? {
-                roots.push(root);
-            }
-            if self.errors.len() >= self.limits.errors {
-                break;
-            }
-        }
-        // `---` before nothing is no document.
-        roots.retain(|root| !root.is_null());
-        if roots.is_empty() && self.errors.is_empty() {
-            return Err(self.stop("empty-file", "the file holds no document".to_owned(), 0..0));
-        }
-        let of = roots.len();
-        let document = |(index, root)| Document {
-            source: Arc::clone(&source),
-            index,
-            of,
-            root,
-        };
-        Ok(roots.into_iter().enumerate().map(document).collect())
-    }
-
     /// Takes one event; gives the root of a document that it completes.
-    fn event(&mut self, event: Event<'_>, span: &Span) -> Result<Option<Node>, Stop> {
+    pub(super) fn event(&mut self, event: Event<'_>, span: &Span) -> Result<Option<Node>, Stop> {
         let range = span.byte_range().unwrap_or(0..0);
+        let range = range.start + self.base..range.end + self.base;
+        self.after_scalar = matches!(event, Event::Scalar(..) | Event::Alias(..));
         let built = match event {
             Event::DocumentStart(..) => {
                 self.anchors.clear();
@@ -312,8 +319,10 @@ impl Reader<'_> {
 
     fn alias(&mut self, id: usize, range: std::ops::Range<usize>) -> Result<Built, Stop> {
         let Some(mut built) = self.anchors.get(&id).cloned() else {
-            let message = "an anchor cannot stand for what it is itself a part of".to_owned();
-            return Err(self.stop("yaml", message, range));
+            let message = "this alias stands inside the value that its anchor names".to_owned();
+            let mut stop = self.stop(Code::RecursiveAlias, message, range);
+            stop.found.help = Some("name a value that is complete before this line".to_owned());
+            return Err(stop);
         };
         self.spend(built.cost.nodes, range.clone())?;
         if self.frames.len() + built.cost.depth > self.limits.depth {
@@ -330,10 +339,14 @@ impl Reader<'_> {
             return Ok(());
         }
         let message = format!(
-            "aliases make this file larger than {} values",
+            "aliases repeat values until this file stands for more than {} of them",
             self.limits.aliased_nodes
         );
-        Err(self.stop("too-large", message, range))
+        let mut stop = self.stop(Code::AliasBomb, message, range);
+        stop.found.help =
+            Some("write fewer aliases of aliases: each repeats all that it names".to_owned());
+        stop.goes_on = false;
+        Err(stop)
     }
 
     /// Puts a finished value where it belongs; gives it back where it is a root.
@@ -364,8 +377,10 @@ impl Reader<'_> {
                     Some(scalar) => Key::Text(Arc::from(scalar.text.as_str()), place),
                     None => {
                         let message = format!("a key must be text, not {}", built.node.kind());
-                        self.errors
-                            .push(Diagnostic::error("bad-key", message, &place));
+                        self.errors.push(
+                            Diagnostic::error(Code::BadKey, message, &place)
+                                .help("write `name: value`, one name for each value"),
+                        );
                         Key::Bad
                     }
                 });
@@ -379,7 +394,7 @@ impl Reader<'_> {
                 if let Err(first) = mapping.add(entry) {
                     let message = format!("the key `{text}` stands here twice");
                     self.errors.push(
-                        Diagnostic::error("duplicate-key", message, &place)
+                        Diagnostic::error(Code::DuplicateKey, message, &place)
                             .label(&first, "first here")
                             .help("remove one of them, or give it another name"),
                     );
@@ -395,8 +410,10 @@ impl Reader<'_> {
                         "`<<` takes a mapping or a list of mappings, not {}",
                         bad.kind()
                     );
-                    self.errors
-                        .push(Diagnostic::error("bad-merge", message, &place));
+                    self.errors.push(
+                        Diagnostic::error(Code::BadMerge, message, &place)
+                            .help("write `<<: *anchor`, an alias of a mapping that stands above"),
+                    );
                 } else {
                     merges.extend(nodes);
                 }
@@ -407,7 +424,7 @@ impl Reader<'_> {
     }
 
     /// Adds the keys of `from` that `into` does not have.
-    fn merge(&mut self, into: &mut Mapping, from: &Node) -> Result<(), Stop> {
+    pub(super) fn merge(&mut self, into: &mut Mapping, from: &Node) -> Result<(), Stop> {
         let Some(mapping) = from.as_mapping() else {
             return Ok(());
         };
@@ -420,60 +437,29 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn place(&self, range: std::ops::Range<usize>) -> Place {
+    pub(super) fn place(&self, range: std::ops::Range<usize>) -> Place {
         Place::new(self.source, range)
     }
 
-    fn stop(&self, code: &'static str, message: String, range: std::ops::Range<usize>) -> Stop {
-        Stop(Box::new(Diagnostic::error(
-            code,
-            message,
-            &self.place(range),
-        )))
+    pub(super) fn stop(&self, code: Code, message: String, range: std::ops::Range<usize>) -> Stop {
+        Stop {
+            found: Box::new(Diagnostic::error(code, message, &self.place(range))),
+            goes_on: true,
+        }
     }
 
     fn too_deep(&self, at: usize) -> Stop {
         let message = format!("values are nested deeper than {} levels", self.limits.depth);
-        self.stop("too-deep", message, at..at + 1)
-    }
-
-    fn syntax(&self, error: &ScanError) -> Stop {
-        let at = error.marker().byte_offset().unwrap_or(0);
-        let place = self.place(at..at + 1);
-        let diagnostic = Diagnostic::error(
-            "yaml",
-            format!("this is not YAML: {}", reason(error)),
-            &place,
-        );
-        let line = self.source.text()[..place.range().start]
-            .rfind('\n')
-            .map_or(0, |end| end + 1);
-        let indent: String = self.source.text()[line..]
-            .chars()
-            .take_while(|character| matches!(character, ' ' | '\t'))
-            .collect();
-        Stop(Box::new(
-            if indent.contains('\t') || reason(error).contains(" tab") {
-                diagnostic.help("YAML does not allow tabs for indentation: use spaces")
-            } else {
-                diagnostic
-            },
-        ))
-    }
-}
-
-/// What the parser says, without the place, which is reported on its own.
-fn reason(error: &ScanError) -> String {
-    match error.kind() {
-        ErrorKind::UnknownAnchor => "no anchor of this name stands before it".to_owned(),
-        ErrorKind::UnclosedFlowCollection { open } => format!("`{open}` is not closed"),
-        _ => error.info(),
+        let mut stop = self.stop(Code::TooDeep, message, at..at + 1);
+        stop.found.help =
+            Some("a pipeline needs a dozen levels: is a bracket left open?".to_owned());
+        stop
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Limits, parse, parse_with};
+    use super::{Limits, parse, parse_with, read};
     use crate::document::{Resolved, Source};
 
     #[test]
@@ -513,7 +499,13 @@ mod tests {
         let errors = parse("p.yml", "a: 1\nb: 2\na: 3\nc: {d: 1, d: 2}\n").unwrap_err();
         let places: Vec<_> = errors
             .iter()
-            .map(|error| (error.code, error.line(), error.labels[0].place.line()))
+            .map(|error| {
+                (
+                    error.code.as_str(),
+                    error.line(),
+                    error.labels[0].place.line(),
+                )
+            })
             .collect();
         assert_eq!(places, [("duplicate-key", 3, 1), ("duplicate-key", 4, 4)]);
     }
@@ -526,7 +518,7 @@ mod tests {
             text.push_str(&format!("a{i}: &a{i} [{items}]\n"));
         }
         let errors = parse("bomb.yml", &text).unwrap_err();
-        assert_eq!(errors[0].code, "too-large");
+        assert_eq!(errors[0].code, "alias-bomb");
         let deep: String = (1..200)
             .map(|i| format!("a{i}: &a{i} [*a{}]\n", i - 1))
             .collect();
@@ -565,5 +557,49 @@ mod tests {
         };
         let errors = parse_with(&Source::new("p.yml", "a: 123456789\n"), limits).unwrap_err();
         assert_eq!(errors[0].code, "too-large");
+    }
+
+    #[test]
+    fn a_file_goes_on_behind_a_document_that_is_no_yaml() {
+        let text =
+            "name: a\njobs:\n  x: {command: ls}\n  y:\n    command: \"ls\n---\nname: b\n---\n@\n";
+        let parsed = read(&Source::new("p.yml", text));
+        let codes: Vec<_> = parsed
+            .errors
+            .iter()
+            .map(|e| (e.code.as_str(), e.line()))
+            .collect();
+        assert_eq!(codes, [("unclosed-quote", 5), ("bad-character", 9)]);
+        let names: Vec<_> = parsed.documents.iter().map(|d| d.name().unwrap()).collect();
+        assert_eq!(names, ["a", "b"]);
+        let path: Vec<&str> = parsed.documents[0]
+            .unfinished
+            .as_ref()
+            .unwrap()
+            .iter()
+            .map(|key| &**key)
+            .collect();
+        assert_eq!(path, ["jobs", "y"]);
+        assert!(
+            parsed.documents[0]
+                .root
+                .get("jobs")
+                .unwrap()
+                .get("x")
+                .is_some()
+        );
+        assert!(parsed.documents[1].unfinished.is_none());
+    }
+
+    #[test]
+    fn a_value_that_may_be_misread_is_not_kept() {
+        let parsed = read(&Source::new(
+            "p.yml",
+            "type: pipeline\nname: foo\n   bar: x\n",
+        ));
+        assert_eq!(parsed.errors.len(), 1);
+        let root = &parsed.documents[0].root;
+        assert!(root.get("type").is_some());
+        assert!(root.get("name").is_none());
     }
 }

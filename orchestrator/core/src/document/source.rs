@@ -14,7 +14,13 @@ pub struct Source {
     text: String,
     /// Byte offset of each line's first character.
     lines: Vec<usize>,
+    /// Characters before each [`STRIDE`]th byte, so that a column far out in a long
+    /// line need not be counted from the line's start.
+    characters: Vec<usize>,
 }
+
+/// Bytes between two counts of characters.
+const STRIDE: usize = 1024;
 
 impl Source {
     /// The text of the file `name`.
@@ -37,11 +43,18 @@ impl Source {
             .filter(|(_, byte)| *byte == b'\n')
             .map(|(at, _)| at + 1);
         let lines = std::iter::once(0).chain(ends).collect();
+        let mut before = 0;
+        let mut characters = Vec::with_capacity(text.len() / STRIDE + 1);
+        for chunk in text.as_bytes().chunks(STRIDE) {
+            characters.push(before);
+            before += count_characters(chunk);
+        }
         Arc::new(Self {
             name,
             is_file,
             text,
             lines,
+            characters,
         })
     }
 
@@ -67,13 +80,35 @@ impl Source {
     #[must_use]
     pub fn position(&self, offset: usize) -> (usize, usize) {
         let offset = offset.min(self.text.len());
-        let line = self.lines.partition_point(|start| *start <= offset).max(1);
-        let start = self.lines.get(line - 1).copied().unwrap_or(0);
-        let column = self
-            .text
-            .get(start..offset)
-            .map_or(1, |before| before.chars().count() + 1);
-        (line, column)
+        let line = self.line_at(offset);
+        let start = self.lines.get(line).copied().unwrap_or(0);
+        let column = self.characters_before(offset) - self.characters_before(start);
+        (line + 1, column + 1)
+    }
+
+    /// The line that a byte offset lies in, from 0.
+    pub(crate) fn line_at(&self, offset: usize) -> usize {
+        let after = self.lines.partition_point(|start| *start <= offset);
+        after.saturating_sub(1)
+    }
+
+    /// Number of lines; an end of line at the end of the text begins no other.
+    pub(crate) fn line_count(&self) -> usize {
+        let last_is_empty = self.lines.last() == Some(&self.text.len());
+        (self.lines.len() - usize::from(last_is_empty)).max(1)
+    }
+
+    /// Where a line lies, its end of line included; `line` from 0.
+    pub(crate) fn line_range(&self, line: usize) -> Range<usize> {
+        let end = |line: usize| self.lines.get(line).copied().unwrap_or(self.text.len());
+        end(line)..end(line + 1)
+    }
+
+    fn characters_before(&self, offset: usize) -> usize {
+        let at = offset / STRIDE;
+        let counted = self.characters.get(at).copied().unwrap_or(0);
+        let rest = self.text.as_bytes().get(at * STRIDE..offset);
+        counted + rest.map_or(0, count_characters)
     }
 }
 
@@ -81,6 +116,11 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Source({}, {} bytes)", self.name, self.text.len())
     }
+}
+
+/// Characters that begin in `bytes` of UTF-8.
+fn count_characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 /// A stretch of a [`Source`], in bytes.
@@ -157,5 +197,25 @@ impl fmt::Debug for Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file(), self.line(), self.column())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Source;
+
+    #[test]
+    fn columns_count_characters_however_long_the_line() {
+        let text = format!("a\n{}x\ny", "é".repeat(5_000));
+        let source = Source::new("p.yml", text.clone());
+        let at = text.find('x').unwrap();
+        assert_eq!(source.position(at), (2, 5_001));
+        assert_eq!(source.position(at + 2), (3, 1));
+        assert_eq!(source.position(usize::MAX), (3, 2));
+        assert_eq!(source.position(0), (1, 1));
+        assert_eq!(
+            (source.line_count(), Source::new("e", "").line_count()),
+            (3, 1)
+        );
     }
 }

@@ -7,7 +7,7 @@ use crate::check::{
     Bound, CommandStep, DataRef, Graph, InputDecl, InputType, Literal, Location, Pipeline, Step,
     StepInput, Work,
 };
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Place, Resolved};
 use crate::ids::StepPath;
 use crate::plan::{
@@ -186,8 +186,10 @@ impl<'a> Planner<'a> {
     fn rendered(&mut self, literal: &Literal, decl: &InputDecl) -> String {
         literal.for_input(decl).unwrap_or_else(|why| {
             let message = format!("the value for the input `{}`: {why}", decl.name);
-            let found = Diagnostic::error("wrong-type", message, &literal.place);
-            self.errors.push(found.label(&decl.place, "declared here"));
+            let found = Diagnostic::error(Code::WrongType, message, &literal.place);
+            let help = "what a nested pipeline is given must fit all inputs on the way";
+            self.errors
+                .push(found.label(&decl.place, "declared here").help(help));
             literal.text.clone()
         })
     }
@@ -200,8 +202,10 @@ impl<'a> Planner<'a> {
                     "the path of the step `{}` is longer than 512 characters",
                     step.name
                 );
-                self.errors
-                    .push(Diagnostic::error("too-deep", message, &step.place));
+                self.errors.push(
+                    Diagnostic::error(Code::TooDeep, message, &step.place)
+                        .help("give the steps around it shorter names, or nest fewer of them"),
+                );
                 continue;
             };
             let mut after = scope.after.clone();
@@ -259,8 +263,10 @@ impl<'a> Planner<'a> {
             "the input `{}` takes {takes}, and is given {given}",
             decl.name
         );
-        let found = Diagnostic::error("type-mismatch", message, place);
-        self.errors.push(found.label(&decl.place, "declared here"));
+        let found = Diagnostic::error(Code::TypeMismatch, message, place);
+        let help = "declare the inputs on the way with one type: data or a parameter";
+        self.errors
+            .push(found.label(&decl.place, "declared here").help(help));
     }
 
     /// Where the value of an input of a step of `graph` comes from.
@@ -414,8 +420,10 @@ impl<'a> Planner<'a> {
                 {
                     let message =
                         format!("`{}` has no value for its input `{}`", step.name, decl.name);
-                    let found = Diagnostic::error("missing-input", message, &step.place);
-                    self.errors.push(found.label(&decl.place, "declared here"));
+                    let found = Diagnostic::error(Code::MissingInput, message, &step.place);
+                    let help = "give it a value where the pipeline around it is used, or declare `optional: true`";
+                    self.errors
+                        .push(found.label(&decl.place, "declared here").help(help));
                 }
                 PlannedInput::Absent
             }

@@ -4,7 +4,7 @@ use super::flatten::Planner;
 use super::text::program;
 use super::{Asset, Target};
 use crate::check::{CommandStep, DataRef, EnvironmentSpec, Location, Step};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Code, Diagnostic};
 use crate::document::Place;
 use crate::plan::{DataType, Environment, InputMode, PlannedInput, ProcessEnvironment};
 
@@ -48,9 +48,9 @@ impl Planner<'_> {
         };
         found.unwrap_or_else(|| {
             let code = match &data.location {
-                Location::Local(_) => "file-not-found",
-                Location::Uri(_) => "unknown-object",
-                Location::Asset(_) => "unknown-asset",
+                Location::Local(_) => Code::FileNotFound,
+                Location::Uri(_) => Code::UnknownObject,
+                Location::Asset(_) => Code::UnknownAsset,
             };
             self.missing(code, name, &data.place);
             PlannedInput::Absent
@@ -72,13 +72,19 @@ impl Planner<'_> {
     }
 
     /// That something the pipeline names was not found, once for each.
-    fn missing(&mut self, code: &'static str, text: &str, place: &Place) {
+    fn missing(&mut self, code: Code, text: &str, place: &Place) {
         if self.reported.insert(text.to_owned()) {
-            self.errors.push(Diagnostic::error(
-                code,
-                format!("`{text}` was not found"),
-                place,
-            ));
+            let help = match code {
+                Code::UnknownAsset => "`auria-pipeline model list` lists what is registered",
+                Code::UnknownEnvironment => "name an image instead: `environment: {image: …}`",
+                Code::UnknownObject => {
+                    "look at the address: nothing is there, or it may not be read"
+                }
+                _ => "paths are relative to the folder of the file that names them",
+            };
+            let message = format!("`{text}` was not found");
+            self.errors
+                .push(Diagnostic::error(code, message, place).help(help));
         }
     }
 
@@ -90,7 +96,7 @@ impl Planner<'_> {
             .get(&code.path)
             .map(|snapshot| snapshot.digest);
         if found.is_none() {
-            self.missing("file-not-found", &code.path, &code.place);
+            self.missing(Code::FileNotFound, &code.path, &code.place);
         }
         found
     }
@@ -135,14 +141,14 @@ impl Planner<'_> {
         let place = spec.map_or(&step.place, |spec| &spec.place);
         if let Some(key) = spec.and_then(|spec| spec.to_build) {
             let message = format!("building an image from `{key}` is not built yet");
-            let found = Diagnostic::error("not-yet", message, place);
+            let found = Diagnostic::error(Code::NotYet, message, place);
             self.errors
                 .push(found.help("instead: build the image, and name it with `image:`"));
         } else if let Some(asset) = spec.and_then(|spec| spec.asset.as_ref()).filter(|_| !found) {
-            self.missing("unknown-environment", asset, place);
+            self.missing(Code::UnknownEnvironment, asset, place);
         } else if !found {
             let message = format!("the step `{}` names no image to run in", step.name);
-            let found = Diagnostic::error("missing-image", message, place);
+            let found = Diagnostic::error(Code::MissingImage, message, place);
             self.errors
                 .push(found.help("write `environment: {image: …}`, or run with `--on process`"));
         }

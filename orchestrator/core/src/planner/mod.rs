@@ -11,7 +11,7 @@ mod text;
 pub use needs::{AssetNeed, CommandNeed, Needs, PathKind, PathNeed, UriNeed, needs};
 
 use crate::check::{EnvironmentSpec, Pipeline};
-use crate::diagnostic::{Diagnostic, sort};
+use crate::diagnostic::{Code, Diagnostic, sort};
 use crate::digest::Digest;
 use crate::plan::{DataType, Executable, Plan};
 use std::collections::{BTreeMap, BTreeSet};
@@ -139,6 +139,6 @@ pub fn notes(pipeline: &Pipeline, facts: &Facts) -> Vec<Diagnostic> {
         return Vec::new();
     };
     let message = "steps run in this machine's own environment: their images are not used";
-    let found = Diagnostic::warning("environment-ignored", message, first);
+    let found = Diagnostic::warning(Code::EnvironmentIgnored, message, first);
     vec![found.help("targets that use images (`docker`, `kubernetes`) are not built yet")]
 }
