@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::programs::{self, Program};
 use crate::report::{Line, Outcome, table};
 use crate::shell::{cargo, human, read, root, run, say, show, timed};
-use crate::{libtorch, processes, purity, schema, tools};
+use crate::{fuzz, libtorch, processes, purity, schema, tools};
 
 /// The help's list of parts.
 pub(crate) const PARTS_HELP: &str = "\
@@ -49,6 +49,8 @@ enum Part {
     Build,
     /// Tests of the orchestrator's crates and of xtask
     Unit,
+    /// libFuzzer over the reading of documents, for 20 seconds
+    Fuzz,
     /// Tests of the artist's steps
     Models,
     /// Generated files are those of the binary
@@ -68,6 +70,7 @@ impl Part {
             Self::Alone => "alone",
             Self::Build => "build",
             Self::Unit => "unit",
+            Self::Fuzz => "fuzz",
             Self::Models => "models",
             Self::Generated => "generated",
             Self::EndToEnd => "end-to-end",
@@ -77,7 +80,9 @@ impl Part {
     /// Whether it builds the steps, or starts SeaweedFS.
     fn needs_setup(self) -> bool {
         match self {
-            Self::Setup | Self::Format | Self::Purity | Self::Deny | Self::Alone => false,
+            Self::Setup | Self::Format | Self::Purity | Self::Deny | Self::Alone | Self::Fuzz => {
+                false
+            }
             Self::Lints
             | Self::Build
             | Self::Unit
@@ -105,6 +110,7 @@ impl Part {
             Self::Alone => alone(),
             Self::Build => programs::build_all().map(|_| Outcome::default()),
             Self::Unit => unit(),
+            Self::Fuzz => fuzz::check(),
             Self::Models => run_programs(|program| program.is_below("steps")),
             Self::Generated => generated(),
             Self::EndToEnd => run_programs(|program| program.is_below("tests")),
