@@ -47,6 +47,15 @@ impl Failure {
         }
     }
 
+    /// Exit 130.
+    pub fn interrupted(message: impl Into<String>) -> Self {
+        Self {
+            code: exit::INTERRUPTED,
+            message: message.into(),
+            help: None,
+        }
+    }
+
     /// Ends with `code`; whatever there is to say has been printed.
     pub fn silent(code: u8) -> Self {
         Self {

@@ -22,6 +22,7 @@ mod print;
 mod progress;
 mod report;
 mod terminal;
+mod transfer;
 
 use args::{Cli, Command, SchemaKind};
 use clap::{CommandFactory, Parser};

@@ -12,10 +12,10 @@ use crate::open;
 use auria_core::check::Pipeline;
 use auria_core::diagnostic::{Code, Diagnostic, sort};
 use auria_core::plan::{Executable, Plan};
-use auria_core::planner::{self, Asset, Facts, Snapshot, Target};
+use auria_core::planner::{self, Asset, Facts, Snapshot, Target, UriNeed};
 use auria_core::{Digest, RunId};
 use auria_store::snapshot::{self, ScannedSnapshot};
-use auria_store::{Access, Store, StoreUrl, artifact, registry};
+use auria_store::{Access, Store, StoreError, StoreUrl, artifact, external, registry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -82,16 +82,6 @@ pub async fn plan(
 
     let needs = planner::needs(&pipeline);
     let mut errors = missing_files(&pipeline);
-    for uri in &needs.uris {
-        let message = format!(
-            "`{}`: inputs from outside this machine are not fetched by `process`",
-            uri.uri
-        );
-        errors.push(
-            Diagnostic::error(Code::NotYet, message, &uri.place)
-                .help("copy it into a folder and name that with `path: ./folder`, or say `mode: direct` to pass the URI as text"),
-        );
-    }
     let mut facts = Facts {
         run: run.to_string(),
         folder: open::current_folder()?.to_string_lossy().into_owned(),
@@ -114,6 +104,12 @@ pub async fn plan(
     if errors.is_empty() {
         // What a run writes is never part of what it reads.
         let exclude: Vec<PathBuf> = store.folder().map(Path::to_owned).into_iter().collect();
+        for need in &needs.uris {
+            match external::pin(&need.uri).await {
+                Ok(pin) => drop(facts.pins.insert(need.uri.clone(), pin)),
+                Err(error) => errors.push(unpinned(&error, need)),
+            }
+        }
         for need in &needs.paths {
             match snapshot::scan(Path::new(&need.path), &exclude).await {
                 Ok(scanned) => {
@@ -198,6 +194,24 @@ pub fn missing_files(pipeline: &Pipeline) -> Vec<Diagnostic> {
             .help("paths are relative to the folder of the file that names them")
         })
         .collect()
+}
+
+/// An input from outside that could not be pinned, at its place.
+fn unpinned(error: &StoreError, need: &UriNeed) -> Diagnostic {
+    let uri = &need.uri;
+    if !external::is_read(uri) {
+        let message = format!("`{uri}`: inputs are fetched from s3://, http:// and https:// alone");
+        return Diagnostic::error(Code::NotYet, message, &need.place)
+            .help("copy it into a folder and name that with `path: ./folder`, or say `mode: direct` to pass the URI as text");
+    }
+    let mut message = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        message += &format!(": {source}");
+        next = source.source();
+    }
+    let found = Diagnostic::error(Code::UnknownObject, message, &need.place);
+    found.help("inputs from outside are looked at when a run is planned, so that each attempt reads the same; `mode: direct` passes the URI as text instead")
 }
 
 /// Registered data and models: their content becomes snapshots.

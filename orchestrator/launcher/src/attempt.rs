@@ -225,14 +225,14 @@ impl Attempt<'_> {
                 TicketInput::External {
                     uri,
                     mode: InputMode::Download,
-                    pin: _,
-                    data_type: _,
-                } => {
-                    let message = format!(
-                        "its input `{name}` is outside of the store, at {uri}, and only `mode: direct` reads that"
-                    );
-                    return Err(Failure::new(Cause::Refused, message));
-                }
+                    pin,
+                    data_type,
+                } => Some(
+                    self.depot
+                        .fetch_external(uri, pin, *data_type, &to)
+                        .await
+                        .map_err(failed)?,
+                ),
                 TicketInput::Absent => None,
             };
             if let Some(value) = value {

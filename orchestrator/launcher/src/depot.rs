@@ -10,7 +10,7 @@ use auria_core::run::AttemptNews;
 use auria_core::{AttemptId, Digest, Nonce};
 use auria_store::logs::{FlushPolicy, LogWriter};
 use auria_store::{Access, Claimed, Commit, ErrorKind, Journal, Store, StoreError};
-use auria_store::{artifact, checkpoint, layout, snapshot};
+use auria_store::{artifact, checkpoint, external, layout, snapshot};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -110,6 +110,19 @@ impl Depot {
         let find = || snapshot::artifact(&self.store, digest, data_type);
         let artifact = patiently(self.patience, &self.hub, "find an input", find).await?;
         self.fetch_artifact(&artifact, mode, to).await
+    }
+
+    /// What the command sees of an input that lives outside of the store.
+    pub(crate) async fn fetch_external(
+        &self,
+        uri: &str,
+        pin: &str,
+        data_type: DataType,
+        to: &Path,
+    ) -> Result<String, StoreError> {
+        let fetch = || external::fetch(uri, pin, data_type, to);
+        let fetched = patiently(self.patience, &self.hub, "fetch an input", fetch).await?;
+        Ok(text(&fetched.path))
     }
 
     /// Puts the files of a checkpoint into the folder `to`.

@@ -15,8 +15,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Files of one artifact that are under way at once.
-const FILES_AT_ONCE: usize = 16;
+/// Files of one artifact that are under way at once: on a folder the disk is the
+/// limit, elsewhere the way there and back. Memory is bounded apart from this.
+fn files_at_once(store: &Store) -> usize {
+    if store.root().is_some() { 16 } else { 64 }
+}
 
 /// How closely [`verify`] looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +111,7 @@ pub(crate) async fn put_files(
         .collect();
     let uploaded: Vec<(ManifestEntry, Option<StorePath>)> = futures::stream::iter(tasks)
         .map(|(entry, digest)| put_entry(store, entry, prefix, digest))
-        .buffer_unordered(FILES_AT_ONCE)
+        .buffer_unordered(files_at_once(store))
         .try_collect()
         .await?;
     let (mut entries, paths): (Vec<_>, Vec<_>) = uploaded.into_iter().unzip();
@@ -345,7 +348,7 @@ pub(crate) async fn fetch_files(
                 .download(&below(prefix, &stored)?, expected, &to.join(path), mode)
                 .await
         })
-        .buffer_unordered(FILES_AT_ONCE)
+        .buffer_unordered(files_at_once(store))
         .try_collect::<()>()
         .await?;
     // Links and the modes of folders come last: nothing is written through either.
@@ -410,7 +413,7 @@ pub async fn verify(store: &Store, artifact: &Artifact, depth: Depth) -> Result<
             .collect::<Result<_, StoreError>>()?;
         return futures::stream::iter(checks)
             .map(|(path, expected)| async move { store.check_digest(&path, expected).await })
-            .buffer_unordered(FILES_AT_ONCE)
+            .buffer_unordered(files_at_once(store))
             .try_collect()
             .await;
     }

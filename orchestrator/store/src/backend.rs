@@ -1,8 +1,8 @@
 //! The connection beneath a store on S3, and what it means when a folder cannot be
 //! opened. Nothing here knows what a store holds.
 
-use crate::{StoreError, StorePath, StoreUrl};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use crate::{StoreError, StorePath, StoreUrl, http};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 use std::path::Path;
@@ -16,10 +16,6 @@ pub(crate) fn s3(
     prefix: &str,
     settings: &[(&str, &str)],
 ) -> Result<Arc<dyn ObjectStore>, StoreError> {
-    let options = ClientOptions::new()
-        .with_connect_timeout(Duration::from_secs(5))
-        .with_timeout(Duration::from_secs(90))
-        .with_pool_idle_timeout(Duration::from_secs(20));
     let mut from_env = AmazonS3Builder::from_env();
     for (name, value) in settings {
         let key: AmazonS3ConfigKey = name.to_lowercase().parse().map_err(|_| {
@@ -41,8 +37,31 @@ pub(crate) fn s3(
     let allow_http = endpoint.is_some_and(|endpoint| is_loopback(&endpoint))
         || set(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp))
             .is_some_and(|value| value == "true");
+    let has_checksum = set(AmazonS3ConfigKey::Checksum).is_some();
+    let client = |key| set(AmazonS3ConfigKey::Client(key));
+    let stall = match client(ClientConfigKey::ReadTimeout) {
+        Some(text) => http::stall(&text)?,
+        None => http::STALL,
+    };
+    let mut options = ClientOptions::new().with_allow_http(allow_http);
+    for key in [
+        ClientConfigKey::AllowInvalidCertificates,
+        ClientConfigKey::ProxyCaCertificate,
+        ClientConfigKey::ProxyExcludes,
+        ClientConfigKey::ProxyUrl,
+    ] {
+        if let Some(value) = client(key) {
+            options = options.with_config(key, value);
+        }
+    }
+    // The signature covers what is sent, and not every server compares that; what
+    // is named a checksum they do. This one costs both sides next to nothing.
+    if !has_checksum {
+        from_env = from_env.with_checksum_algorithm(Checksum::CRC64NVME);
+    }
     let builder = from_env
-        .with_client_options(options.with_allow_http(allow_http))
+        .with_client_options(options)
+        .with_http_connector(http::Connector { stall })
         .with_bucket_name(bucket)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_retry(RetryConfig {
@@ -52,7 +71,7 @@ pub(crate) fn s3(
                 base: 2.0,
             },
             max_retries: 6,
-            retry_timeout: Duration::from_secs(60),
+            retry_timeout: stall * 2,
         });
     let s3 = builder.build().map_err(|source| StoreError::Unreachable {
         doing: format!("open {url}"),

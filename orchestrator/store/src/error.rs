@@ -302,6 +302,21 @@ pub(crate) fn sort_error(verb: &str, path: &StorePath, error: object_store::Erro
     }
 }
 
+/// [`sort_error`] for what asks for no condition: a store that speaks of a conflict
+/// there is busy with another request, and takes this one a little later.
+pub(crate) fn sort_plain(verb: &str, path: &StorePath, error: object_store::Error) -> StoreError {
+    use object_store::Error as E;
+    match error {
+        E::AlreadyExists { source, .. } | E::Precondition { source, .. } => {
+            StoreError::Unreachable {
+                doing: format!("{verb} {path}"),
+                source,
+            }
+        }
+        error => sort_error(verb, path, error),
+    }
+}
+
 /// The I/O error at the bottom of `error`, where one is.
 pub(crate) fn find_io<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a std::io::Error> {
     let mut next = Some(error);

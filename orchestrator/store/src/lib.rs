@@ -11,6 +11,8 @@ pub mod checkpoint;
 mod create;
 mod error;
 pub mod export;
+pub mod external;
+mod http;
 pub mod journal;
 pub mod layout;
 pub mod logs;

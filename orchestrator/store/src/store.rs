@@ -2,7 +2,8 @@
 //! the connection, the bounds on memory in flight, and the plain verbs (read,
 //! write, list, delete) with errors sorted. What the bytes mean is not its concern.
 
-use crate::error::sort_error;
+use crate::error::{sort_error, sort_plain};
+use crate::transfer::{Memory, again};
 use crate::{StoreError, StorePath, StoreUrl, backend, probe};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What a store is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +45,16 @@ struct Inner {
     data: Arc<dyn ObjectStore>,
     /// The folder, absolute, where the store is one.
     root: Option<PathBuf>,
-    /// One permit for each MiB that is in flight between disk and network.
-    in_flight: Arc<Semaphore>,
+    /// What may be in flight between disk and network.
+    memory: Arc<Memory>,
+    /// Whether ETags that look like the MD5 of an object are none, as where a bucket
+    /// encrypts with keys of its own.
+    other_tags: AtomicBool,
+    moved: AtomicU64,
 }
 
-/// MiB that transfers of one store may hold in memory, all of them together.
-pub(crate) const IN_FLIGHT_MIB: u32 = 128;
+/// Readings of one record, until it is one that its ETag stands for.
+const TRIES: u32 = 3;
 
 /// Requests for small objects that are under way at once.
 pub(crate) const REQUESTS: usize = 32;
@@ -121,14 +126,16 @@ impl Store {
         data: Arc<dyn ObjectStore>,
         root: Option<PathBuf>,
     ) -> Self {
-        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MIB as usize));
+        let memory = Memory::new();
         Self {
             inner: Arc::new(Inner {
                 url,
                 records,
                 data,
                 root,
-                in_flight,
+                memory,
+                other_tags: AtomicBool::new(false),
+                moved: AtomicU64::new(0),
             }),
         }
     }
@@ -142,6 +149,11 @@ impl Store {
             bucket: "simulated".to_owned(),
             prefix: String::new(),
         };
+        Self::of_objects(url, objects)
+    }
+
+    /// Objects of a bucket that need not hold runs: nothing is looked at.
+    pub(crate) fn of_objects(url: StoreUrl, objects: Arc<dyn ObjectStore>) -> Self {
         Self::new(url, Arc::clone(&objects), objects, None)
     }
 
@@ -154,7 +166,9 @@ impl Store {
             records,
             data,
             root,
-            in_flight: _,
+            memory: _,
+            other_tags: _,
+            moved: _,
         } = &*self.inner;
         Self::new(
             url.clone(),
@@ -197,8 +211,19 @@ impl Store {
         &self.inner.data
     }
 
-    pub(crate) fn in_flight(&self) -> &Arc<Semaphore> {
-        &self.inner.in_flight
+    /// Bytes of files that went into the store or came out of it through this handle
+    /// and its clones; those that had to be moved again count again.
+    #[must_use]
+    pub fn moved(&self) -> u64 {
+        self.inner.moved.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn has_moved(&self, bytes: u64) {
+        self.inner.moved.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.inner.memory
     }
 
     /// The bytes at `path`, `None` where nothing is.
@@ -206,11 +231,48 @@ impl Store {
     /// # Errors
     /// Where the store cannot be read.
     pub async fn read(&self, path: &StorePath) -> Result<Option<Bytes>, StoreError> {
-        let read = async { self.inner.records.get(path).await?.bytes().await };
+        let mut before: Option<Bytes> = None;
+        for tries in 1..=TRIES {
+            let Some((bytes, tag)) = again(|| self.read_once(path)).await? else {
+                return Ok(None);
+            };
+            let Some(tag) = tag.filter(|_| !self.inner.other_tags.load(Ordering::Relaxed)) else {
+                return Ok(Some(bytes));
+            };
+            if md5(&bytes) == tag {
+                return Ok(Some(bytes));
+            }
+            let same = before.is_none_or(|before| before == bytes);
+            if tries == TRIES && same {
+                // No way changes the same bits each time: tags are something else here.
+                self.inner.other_tags.store(true, Ordering::Relaxed);
+                return Ok(Some(bytes));
+            }
+            tracing::warn!("{path} came otherwise than its ETag says; reading it again");
+            before = Some(bytes);
+        }
+        let expected = "bytes that its ETag stands for";
+        Err(StoreError::corrupt(
+            path,
+            expected,
+            "others at each reading",
+        ))
+    }
+
+    /// The bytes at `path`, and their MD5 where the ETag looks like one.
+    async fn read_once(
+        &self,
+        path: &StorePath,
+    ) -> Result<Option<(Bytes, Option<[u8; 16]>)>, StoreError> {
+        let read = async {
+            let found = self.inner.records.get(path).await?;
+            let tag = found.meta.e_tag.as_deref().and_then(as_md5);
+            Ok((found.bytes().await?, tag))
+        };
         match read.await {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(found) => Ok(Some(found)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(sort_error("read", path, error)),
+            Err(error) => Err(sort_plain("read", path, error)),
         }
     }
 
@@ -233,13 +295,13 @@ impl Store {
     /// # Errors
     /// Where the store cannot be written.
     pub async fn write(&self, path: &StorePath, bytes: impl Into<Bytes>) -> Result<(), StoreError> {
-        let payload = bytes.into().into();
-        self.inner
-            .records
-            .put(path, payload)
-            .await
-            .map_err(|error| sort_error("write", path, error))?;
-        Ok(())
+        let bytes: Bytes = bytes.into();
+        again(|| async {
+            let put = self.inner.records.put(path, bytes.clone().into()).await;
+            put.map(drop)
+                .map_err(|error| sort_plain("write", path, error))
+        })
+        .await
     }
 
     /// As [`Self::write`], for what nothing rests on: on a folder, a power cut may take
@@ -275,11 +337,14 @@ impl Store {
     }
 
     pub(crate) async fn head(&self, path: &StorePath) -> Result<Option<ObjectMeta>, StoreError> {
-        match self.inner.records.head(path).await {
-            Ok(meta) => Ok(Some(meta)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(sort_error("ask for", path, error)),
-        }
+        again(|| async {
+            match self.inner.records.head(path).await {
+                Ok(meta) => Ok(Some(meta)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(sort_plain("ask for", path, error)),
+            }
+        })
+        .await
     }
 
     /// Everything below `prefix`, in no order.
@@ -287,12 +352,11 @@ impl Store {
     /// # Errors
     /// Where the store cannot be listed.
     pub async fn list(&self, prefix: &StorePath) -> Result<Vec<ObjectMeta>, StoreError> {
-        self.inner
-            .records
-            .list(Some(prefix))
-            .try_collect()
-            .await
-            .map_err(|error| sort_error("list", prefix, error))
+        again(|| async {
+            let found = self.inner.records.list(Some(prefix)).try_collect().await;
+            found.map_err(|error| sort_plain("list", prefix, error))
+        })
+        .await
     }
 
     /// The names right below `prefix` that have more below them.
@@ -300,15 +364,18 @@ impl Store {
     /// # Errors
     /// Where the store cannot be listed.
     pub async fn list_folders(&self, prefix: &StorePath) -> Result<Vec<String>, StoreError> {
-        match self.inner.records.list_with_delimiter(Some(prefix)).await {
-            Ok(found) => Ok(found
-                .common_prefixes
-                .iter()
-                .filter_map(|path| path.filename().map(str::to_owned))
-                .collect()),
-            Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
-            Err(error) => Err(sort_error("list", prefix, error)),
-        }
+        again(|| async {
+            match self.inner.records.list_with_delimiter(Some(prefix)).await {
+                Ok(found) => Ok(found
+                    .common_prefixes
+                    .iter()
+                    .filter_map(|path| path.filename().map(str::to_owned))
+                    .collect()),
+                Err(object_store::Error::NotFound { .. }) => Ok(Vec::new()),
+                Err(error) => Err(sort_plain("list", prefix, error)),
+            }
+        })
+        .await
     }
 
     /// Removes what is at `path`; nothing there is no error.
@@ -405,6 +472,18 @@ fn sync_files(root: &Path, top: &Path, files: &[StorePath]) -> Result<(), StoreE
         );
     }
     folders.iter().try_for_each(|folder| sync(folder))
+}
+
+/// The MD5 that an ETag is for a plain object; of one in parts it has a dash.
+fn as_md5(tag: &str) -> Option<[u8; 16]> {
+    let text = tag.trim_matches('"');
+    let number = u128::from_str_radix(text, 16).ok()?;
+    (text.len() == 32).then(|| number.to_be_bytes())
+}
+
+fn md5(bytes: &[u8]) -> [u8; 16] {
+    use md5::Digest;
+    md5::Md5::digest(bytes).into()
 }
 
 /// A record as it stands in the store: JSON that people can read.

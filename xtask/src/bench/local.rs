@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::figures::{Figures, Sample, Unit};
 use super::peers::{OURS, PEERS, Program, SNAKEMAKE, once};
+use super::transfers::Transfers;
 use super::work::{Shape, write_all};
 use super::{Output, Profile, floor, scale};
 use crate::shell::{human, say, timed};
@@ -20,7 +21,11 @@ turns, in fresh folders, as many at a time as there are CPUs; the ratio is to au
 Examples:
   cargo xtask bench local
   cargo xtask bench local --rounds 3 --peers snakemake
-  cargo xtask bench local --peers none --steps 1000 --output json";
+  cargo xtask bench local --peers none --steps 1000 --output json
+  cargo xtask bench local --only transfers --large 512 --rounds 1
+
+Transfers go to SeaweedFS on this machine, beside s5cmd; the large file needs about five times its
+size on the disk of the temporary folder.";
 
 /// No further round of a work is begun by a program that has taken so long for it.
 const LONG: Duration = Duration::from_secs(90);
@@ -36,6 +41,12 @@ pub(crate) struct Local {
     /// Steps of the large run
     #[arg(long, default_value_t = 10_000)]
     steps: usize,
+    /// MiB of the large file that is transferred
+    #[arg(long, default_value_t = 4096, value_name = "MIB")]
+    large: u64,
+    /// A part of it alone
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// What auria-pipeline is built with
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
@@ -44,38 +55,39 @@ pub(crate) struct Local {
     output: Output,
 }
 
+/// What can be measured alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Steps, beside programs that run steps.
+    Steps,
+    /// Files to a store and back, beside s5cmd.
+    Transfers,
+}
+
 impl Local {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        if self.rounds == 0 || self.steps < 100 {
-            bail!("at least one round, and a large run of at least 100 steps, are needed");
+        if self.rounds == 0 || self.steps < 100 || self.large < 16 {
+            bail!(
+                "at least one round, a large run of at least 100 steps and a large file of at least 16 MiB are needed"
+            );
         }
-        let ours = self.profile.binary()?;
-        let mut programs = vec![Program::Ours(ours.clone()), Program::Make];
-        for name in self.peers.iter().filter(|name| *name != "none") {
-            let Some(peer) = PEERS.iter().find(|peer| peer.name == name) else {
-                let known: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
-                bail!("--peers {name}: known are {} and none", known.join(", "));
-            };
-            programs.push(Program::Peer(peer, peer.install()?));
-        }
-        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let folder = tempfile::tempdir().context("cannot make a folder to measure in")?;
         let mut figures = Figures::default();
-        floor::measure(&mut figures, folder.path())?;
-        for shape in [Shape::Wide(1), Shape::Chain(20), Shape::Fan(200)] {
-            self.beside(&mut figures, &programs, shape, jobs, folder.path())?;
+        let mut titles = Vec::new();
+        if self.only != Some(Part::Transfers) {
+            titles.extend(self.steps(&mut figures, folder.path())?);
         }
-        figures.compare(OURS);
-        let large = scale::Large {
-            binary: &ours,
-            folder: folder.path(),
-            rounds: self.rounds,
-            steps: self.steps,
-            profile: self.profile,
-        };
-        large.measure(&mut figures)?;
-        goals(&mut figures);
-        let titles: Vec<String> = programs.iter().map(Program::title).collect();
+        if self.only != Some(Part::Steps) {
+            let transfers = Transfers {
+                large: self.large,
+                rounds: self.rounds,
+                profile: self.profile,
+            };
+            titles.push(transfers.measure(&mut figures, folder.path())?);
+            figures.compare(OURS);
+            transfers.goals(&mut figures);
+        }
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         match self.output {
             Output::Text => {
                 println!(
@@ -94,6 +106,35 @@ impl Local {
             }
         }
         Ok(())
+    }
+
+    /// Measures steps, and says of which programs.
+    fn steps(&self, figures: &mut Figures, folder: &Path) -> anyhow::Result<Vec<String>> {
+        let ours = self.profile.binary()?;
+        let mut programs = vec![Program::Ours(ours.clone()), Program::Make];
+        for name in self.peers.iter().filter(|name| *name != "none") {
+            let Some(peer) = PEERS.iter().find(|peer| peer.name == name) else {
+                let known: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
+                bail!("--peers {name}: known are {} and none", known.join(", "));
+            };
+            programs.push(Program::Peer(peer, peer.install()?));
+        }
+        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        floor::measure(figures, folder)?;
+        for shape in [Shape::Wide(1), Shape::Chain(20), Shape::Fan(200)] {
+            self.beside(figures, &programs, shape, jobs, folder)?;
+        }
+        figures.compare(OURS);
+        let large = scale::Large {
+            binary: &ours,
+            folder,
+            rounds: self.rounds,
+            steps: self.steps,
+            profile: self.profile,
+        };
+        large.measure(figures)?;
+        goals(figures);
+        Ok(programs.iter().map(Program::title).collect())
     }
 
     /// All programs in turns, so that what else the machine does meets all of them.

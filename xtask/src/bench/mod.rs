@@ -8,6 +8,7 @@ mod floor;
 mod local;
 mod peers;
 mod scale;
+mod transfers;
 mod work;
 
 use std::path::PathBuf;
@@ -72,10 +73,14 @@ impl Profile {
         run(cargo()
             .args(["build", "--locked", "--package", "auria-pipeline"])
             .args(["--profile", self.name()]))?;
-        let folder = match self {
+        Ok(target().join(self.folder()).join("auria-pipeline"))
+    }
+
+    /// Where cargo puts what it builds.
+    fn folder(self) -> &'static str {
+        match self {
             Self::Release => "release",
             Self::Dev => "debug",
-        };
-        Ok(target().join(folder).join("auria-pipeline"))
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::failure::{Failure, exit};
 use crate::open;
 use crate::print;
 use crate::report::{OutputReport, plain};
+use crate::transfer;
 use auria_core::AttemptId;
 use auria_core::outcome::Artifact;
 use auria_core::run::RunState;
@@ -122,7 +123,19 @@ pub async fn download(global: &Global, args: &Download) -> Result<u8, Failure> {
             continue;
         }
         let folder = to.join(&one.step).join(&one.output);
-        let fetched = artifact::fetch(&store, &one.artifact, &folder).await?;
+        let what = format!("{}.{}", one.step, one.output);
+        let fetch = artifact::fetch(&store, &one.artifact, &folder);
+        let fetched = transfer::shown(&store, &what, one.artifact.bytes, fetch)
+            .await
+            .map_err(|failure| {
+                if failure.code == exit::INTERRUPTED {
+                    failure.help(
+                        "files that are there are whole; the same command goes on with the rest",
+                    )
+                } else {
+                    failure
+                }
+            })?;
         downloaded.push(Downloaded {
             step: one.step,
             output: one.output,

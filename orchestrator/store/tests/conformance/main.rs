@@ -8,10 +8,13 @@
 )]
 
 mod crash;
+mod external;
 mod faults;
 mod files;
 mod fixtures;
 mod index;
+mod lies;
+mod memory;
 mod records;
 mod snapshots;
 mod streams;
@@ -88,4 +91,15 @@ async fn s3() {
     };
     pieces_on_s3(&weed).await;
     faults::wrong_credentials_are_denied(&weed).await;
+    external::objects_are_pinned(&weed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s3_that_lies() {
+    let Some(weed) = Weed::start().await else {
+        return;
+    };
+    memory::a_large_file_takes_little_memory(&weed).await;
+    lies::nobody_wins_twice(&weed).await;
+    lies::nothing_wrong_is_accepted(&weed).await;
 }
