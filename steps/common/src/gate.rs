@@ -1,5 +1,7 @@
-//! The gate of a retraining: which weights go on. Pure: it compares numbers that were
+//! The gate of a retraining: which weights go on. It compares numbers that were
 //! measured on the same held-out data, and never measures anything itself.
+
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -202,6 +204,15 @@ pub fn decide(q: &Question) -> Decision {
     }
 }
 
+/// The folder of weights that stand; none where it is empty, which is how a pipeline,
+/// whose inputs always have a path, says that there are none.
+pub fn standing(current: Option<&Path>) -> Option<&Path> {
+    current.filter(|folder| {
+        // A folder that cannot be read is an error of those who read it.
+        !std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+    })
+}
+
 fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
@@ -236,6 +247,18 @@ mod tests {
     fn answer(q: &Question) -> (Choice, bool) {
         let decision = decide(q);
         (decision.choice, decision.passed)
+    }
+
+    #[test]
+    fn an_empty_folder_holds_no_weights() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        assert_eq!(standing(Some(path)), None);
+        assert_eq!(standing(None), None);
+        let missing = path.join("missing");
+        assert_eq!(standing(Some(&missing)), Some(missing.as_path()));
+        std::fs::write(path.join("card.json"), "{}").unwrap();
+        assert_eq!(standing(Some(path)), Some(path));
     }
 
     #[test]

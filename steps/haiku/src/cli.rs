@@ -7,6 +7,7 @@ use std::time::Duration;
 use auria_steps_common::checkpoint::CheckpointArgs;
 use auria_steps_common::cli::{Output, finish, print};
 use auria_steps_common::device::ComputeArgs;
+use auria_steps_common::gate;
 use auria_steps_common::mood::Mood;
 use clap::{Parser, Subcommand};
 
@@ -119,7 +120,7 @@ enum Command {
         /// Folder that `prepare` wrote
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
-        /// Folder of the weights that stand
+        /// Folder of the weights that stand; an empty one: there are none
         #[arg(long, value_name = "DIR")]
         current: Option<PathBuf>,
         /// How many poems to let the candidate write
@@ -207,7 +208,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             out,
         } => {
             let data = Data::read(&data)?;
-            let current = current.as_deref();
+            let current = gate::standing(current.as_deref());
             let record = gating::gate(&candidate, current, &data, poems, &out, device)?;
             print(cli.output, &record, || record.decision.reason.clone());
             if !record.decision.passed {

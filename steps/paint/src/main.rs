@@ -17,6 +17,7 @@ use auria_steps_common::checkpoint::CheckpointArgs;
 use auria_steps_common::cli::{self, Output};
 use auria_steps_common::device::ComputeArgs;
 use auria_steps_common::files;
+use auria_steps_common::gate::standing;
 use auria_steps_common::metrics::Metrics;
 use clap::{Parser, Subcommand};
 
@@ -101,7 +102,7 @@ enum Command {
         /// Folder of `prepare`
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
-        /// Folder of the weights that stand, if any
+        /// Folder of the weights that stand; an empty one: there are none
         #[arg(long, value_name = "DIR")]
         current: Option<PathBuf>,
         /// Folder for gate.json and the chosen weights
@@ -206,7 +207,8 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
             out,
         } => {
             let data = Data::read(data)?;
-            let verdict = gate::run(candidate, current.as_deref(), &data, out, device)?;
+            let current = standing(current.as_deref());
+            let verdict = gate::run(candidate, current, &data, out, device)?;
             let decision = &verdict.picture.decision;
             cli::print(cli.output, &verdict, || decision.reason.clone());
             if !decision.passed {

@@ -51,9 +51,3 @@ pub fn bytes(folder: &Path) -> Result<u64, Error> {
 pub fn digest(folder: &Path) -> Result<String, Error> {
     digest::of_files(folder, &[CONFIG.into(), MODEL.into()])
 }
-
-/// Whether the folder holds weights at all.
-#[must_use]
-pub fn present(folder: &Path) -> bool {
-    folder.join(MODEL).is_file()
-}

@@ -1,6 +1,6 @@
 //! `prepare`, `train`, `evaluate` and `gate`: the way of a retraining.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use auria_steps_common::card::{Card, Size, Training};
@@ -279,7 +279,7 @@ pub struct GateArgs {
     /// Folder that `prepare` made
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Folder of the weights that stand
+    /// Folder of the weights that stand; an empty one: there are none
     #[arg(long, value_name = "DIR")]
     current: Option<PathBuf>,
     /// Where the weights that go on are copied, with gate.json
@@ -291,7 +291,7 @@ impl GateArgs {
     pub(super) fn run(self, device: Device, output: Output) -> Result<()> {
         let data = data::read(&self.data)?;
         let held_out = data::pictures(&self.data, Part::HeldOut)?;
-        let error = |folder: &PathBuf| -> Result<f64> {
+        let error = |folder: &Path| -> Result<f64> {
             Ok(evaluate::reconstruction_error(
                 &weights::read(folder, device)?,
                 &held_out,
@@ -301,11 +301,7 @@ impl GateArgs {
         let untrained = card
             .measure(UNTRAINED)
             .context("the candidate's card does not say what training began with")?;
-        let current = match self
-            .current
-            .as_ref()
-            .filter(|folder| weights::present(folder))
-        {
+        let current = match gate::standing(self.current.as_deref()) {
             None => None,
             Some(folder) => {
                 let corpus_digest = Card::read(folder)
