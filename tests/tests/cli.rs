@@ -619,3 +619,60 @@ fn help_man_completions_and_schemas_are_printed() {
         );
     }
 }
+
+#[test]
+fn runs_are_compared_deleted_and_collected() {
+    let context = Context::new();
+    context.write("pipelines.yaml", TWO);
+    for (name, who) in [("first", "Auria"), ("second", "Auria"), ("third", "Kathi")] {
+        let set = format!("inputs.who={who}");
+        context
+            .run(["submit", "--name", name, "--set", &set])
+            .exits(0);
+    }
+    let same = context.run(["diff", "first", "second"]).exits(0);
+    assert!(
+        same.stdout.contains("hello\n  status: Completed → Reused"),
+        "{same:?}"
+    );
+    let diff = context
+        .run(["diff", "first", "third", "--output", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(diff["run"]["inputs.who"]["old"], "Auria");
+    assert_eq!(diff["run"]["inputs.who"]["new"], "Kathi");
+    assert!(!diff["steps"]["shout"]["outputs.loud"]["old"].is_null());
+
+    // The second took the first's outputs.
+    let kept = context.run(["delete", "first", "--grace", "0s"]).exits(2);
+    assert!(kept.stderr.contains("used by the run second"), "{kept:?}");
+    context.run(["show", "first"]).exits(0);
+    let marked = context.run(["delete", "second"]).exits(0);
+    assert!(marked.stdout.contains("marked second"), "{marked:?}");
+    context.run(["delete", "second", "--grace", "0s"]).exits(0);
+    context.run(["show", "second"]).exits(2);
+    // Now nobody does any more. Without `--older-than` no run goes.
+    let none = context
+        .run(["gc", "--grace", "0s", "--output", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(none["runs"].as_array().map(Vec::len), Some(0));
+    let dry = context
+        .run(["gc", "--older-than", "0s", "--grace", "0s", "--dry-run"])
+        .exits(0);
+    assert!(dry.stdout.contains("would free"), "{dry:?}");
+    context.run(["show", "first"]).exits(0);
+    context.run(["delete", "first", "--grace", "0s"]).exits(0);
+    let left = context.run(["runs", "--output", "json"]).exits(0).json();
+    assert_eq!(left.as_array().map(Vec::len), Some(1));
+    // A miss that explains itself, and a run as whole as any.
+    context
+        .run(["submit", "--name", "fourth", "--set", "inputs.who=Auria"])
+        .exits(0);
+    let report = context
+        .run(["show", "fourth", "--output", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(report["steps"]["hello"]["status"], "Completed");
+    context.run(["gc", "--older-than", "soon"]).exits(2);
+}

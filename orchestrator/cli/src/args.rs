@@ -4,6 +4,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Runs pipelines of GPU containers from one file, on a laptop or on Kubernetes.
 ///
@@ -162,6 +163,30 @@ pub enum Command {
         auria-pipeline explain latest paint\n  \
         auria-pipeline explain latest paint --output json")]
     Explain(Explain),
+    /// Say in what two runs differ: inputs, steps, what they ran, what came of it
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline diff auria-kathi-2026 latest            what changed since\n  \
+        auria-pipeline diff OLD NEW --output json")]
+    Diff(Diff),
+    /// Delete runs: their outputs, logs and records
+    ///
+    /// A run whose outputs others use (runs that reused them, registered models) is not
+    /// deleted. A deleted run is marked first and goes for good with the first `gc` after
+    /// the grace, so that whoever reads it at this moment can end.
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline delete auria-kathi-20261124t101530123abcd\n  \
+        auria-pipeline delete OLD1 OLD2 --grace 0s             for good, at once\n\n\
+        A run that has not ended is canceled first: auria-pipeline cancel RUN")]
+    Delete(Delete),
+    /// Free what nobody needs any more
+    ///
+    /// Ends deletions whose grace is over, and removes outputs of attempts that lost,
+    /// checkpoints of steps that ended well, code and inputs that no run names, and uploads
+    /// that were cut short. Runs stay, unless --older-than says which may go.
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline gc --dry-run                            what would be freed\n  \
+        auria-pipeline gc --older-than 30d                     delete old runs too")]
+    Gc(Gc),
     /// Registered models
     #[command(subcommand)]
     Model(Model),
@@ -357,6 +382,47 @@ pub struct Download {
     /// The folder to copy into (default: the run's name)
     #[arg(long, value_name = "DIR")]
     pub to: Option<PathBuf>,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// The first run: its name, a unique prefix of it, or `latest`
+    pub old: String,
+    /// The second
+    #[arg(default_value = "latest")]
+    pub new: String,
+}
+
+/// `delete`.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// The runs: names, or unique prefixes of them
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<String>,
+    /// How long a marked run stays: 24h, 30m, 0s
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub grace: Duration,
+}
+
+/// `gc`.
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// Delete runs that ended longer ago, such as 30d, unless others use them
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub older_than: Option<Duration>,
+    /// How old remains must be, and how long what is marked stays
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = duration)]
+    pub grace: Duration,
+    /// Say what would be freed, and free nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    auria_core::check::duration_ms(text)
+        .map(Duration::from_millis)
+        .ok_or_else(|| "a time is a number with a unit, such as 90s, 30m, 12h or 7d".to_owned())
 }
 
 /// `explain`.

@@ -153,6 +153,7 @@ fn unreachable_run(run: &RunJson, error: &DriveError) -> Failure {
             failure.help(format!("make room, or bring the store back; {resume}"))
         }
         DriveError::Executor { .. } => failure.help(resume),
+        DriveError::Deleted { .. } => failure.help("submit the pipeline again"),
     }
 }
 

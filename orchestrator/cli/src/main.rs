@@ -100,6 +100,9 @@ async fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Download(args) => commands::outputs::download(global, args).await,
         Command::Metrics(args) => commands::outputs::metrics(global, args).await,
         Command::Explain(args) => commands::explain::explain(global, args).await,
+        Command::Diff(args) => commands::diff::diff(global, args).await,
+        Command::Delete(args) => commands::housekeeping::delete(global, args).await,
+        Command::Gc(args) => commands::housekeeping::gc(global, args).await,
         Command::Model(args) => commands::model::model(global, args).await,
         Command::Doctor => commands::doctor::doctor(global).await,
         Command::Completions { shell } => {

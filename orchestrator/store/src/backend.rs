@@ -2,12 +2,20 @@
 //! opened. Nothing here knows what a store holds.
 
 use crate::{StoreError, StorePath, StoreUrl, http};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
+use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// A bucket beneath a store, for what `ObjectStore` has no verb for.
+#[derive(Clone, Debug)]
+pub(crate) struct Bucket {
+    pub(crate) s3: Arc<AmazonS3>,
+    /// The store's prefix in it, without `/` at its ends.
+    pub(crate) prefix: String,
+}
 
 /// The credentials, the region and the address come from `AWS_…` variables.
 pub(crate) fn s3(
@@ -15,7 +23,7 @@ pub(crate) fn s3(
     bucket: &str,
     prefix: &str,
     settings: &[(&str, &str)],
-) -> Result<Arc<dyn ObjectStore>, StoreError> {
+) -> Result<(Arc<dyn ObjectStore>, Bucket), StoreError> {
     let mut from_env = AmazonS3Builder::from_env();
     for (name, value) in settings {
         let key: AmazonS3ConfigKey = name.to_lowercase().parse().map_err(|_| {
@@ -77,15 +85,20 @@ pub(crate) fn s3(
         doing: format!("open {url}"),
         source: Box::new(source),
     })?;
+    let s3 = Arc::new(s3);
+    let bucket = Bucket {
+        s3: Arc::clone(&s3),
+        prefix: prefix.to_owned(),
+    };
     let objects: Arc<dyn ObjectStore> = if prefix.is_empty() {
-        Arc::new(s3)
+        s3
     } else {
         Arc::new(PrefixStore::new(
             s3,
             StorePath::parse(prefix).unwrap_or_default(),
         ))
     };
-    Ok(objects)
+    Ok((objects, bucket))
 }
 
 /// Why a folder cannot be opened.

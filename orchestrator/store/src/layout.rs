@@ -53,6 +53,25 @@ pub fn tombstone(run: &RunId) -> StorePath {
     path(format!("runs/{run}/tombstone"))
 }
 
+/// `verdicts`: what becomes of each tombstone.
+#[must_use]
+pub fn verdicts() -> StorePath {
+    StorePath::from("verdicts")
+}
+
+/// `verdicts/<nonce of the tombstone>`. Not beside the tombstone: it outlives what
+/// was deleted, for those who still hold the tombstone.
+#[must_use]
+pub fn verdict(tombstone: &Nonce) -> StorePath {
+    verdicts().join(tombstone.as_str())
+}
+
+/// `snapshots/<blake3>/tombstone`: the snapshot is to be deleted.
+#[must_use]
+pub fn snapshot_tombstone(digest: &Digest) -> StorePath {
+    snapshot(digest).join("tombstone")
+}
+
 /// `runs/<run>/refs`: who reuses its outputs.
 #[must_use]
 pub fn refs(run: &RunId) -> StorePath {
@@ -127,6 +146,18 @@ pub fn data(id: &AttemptId, nonce: &Nonce) -> StorePath {
         "runs/{}/data/{}/{}-{nonce}",
         id.run, id.step, id.number
     ))
+}
+
+/// `runs/<run>/data`.
+#[must_use]
+pub fn run_data(run: &RunId) -> StorePath {
+    path(format!("runs/{run}/data"))
+}
+
+/// `runs/<run>/checkpoints`.
+#[must_use]
+pub fn run_checkpoints(run: &RunId) -> StorePath {
+    path(format!("runs/{run}/checkpoints"))
 }
 
 /// `…/data/<step>/<n>-<nonce>/outputs/<name>`: an output's files.
@@ -209,6 +240,18 @@ pub fn recent(run: &RunId, created: Timestamp) -> StorePath {
 #[must_use]
 pub fn run_of_recent(key: &StorePath) -> Option<RunId> {
     key.filename()?.get(14..)?.parse().ok()
+}
+
+/// `snapshots`.
+#[must_use]
+pub fn snapshots() -> StorePath {
+    StorePath::from("snapshots")
+}
+
+/// `runs`.
+#[must_use]
+pub fn runs() -> StorePath {
+    StorePath::from("runs")
 }
 
 /// `snapshots/<blake3>`.

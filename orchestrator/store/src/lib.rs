@@ -12,6 +12,7 @@ mod create;
 mod error;
 pub mod export;
 pub mod external;
+pub mod housekeeping;
 mod http;
 pub mod journal;
 pub mod layout;

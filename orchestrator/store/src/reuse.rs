@@ -5,7 +5,7 @@
 
 use crate::artifact::{self, Depth};
 use crate::store::encode;
-use crate::{ErrorKind, Store, StoreError, layout};
+use crate::{ErrorKind, Store, StoreError, housekeeping, layout};
 use auria_core::outcome::{Artifact, ReuseSource};
 use auria_core::run::{ReuseAnswer, ReuseMiss};
 use auria_core::{Digest, RunId, StepPath, Timestamp};
@@ -201,8 +201,8 @@ async fn take(
             Err(error) => return Err(error),
         }
     }
-    let deleted = store.exists(&layout::tombstone(&entry.run)).await?;
-    Ok(deleted.then_some(ReuseMiss::BeingDeleted { source }))
+    let there = housekeeping::still_there(store, &entry.run).await?;
+    Ok((!there).then_some(ReuseMiss::BeingDeleted { source }))
 }
 
 /// Why the index has nothing under this key.
@@ -232,8 +232,13 @@ async fn why_none(store: &Store, query: &Query<'_>) -> Result<ReuseMiss, StoreEr
     })
 }
 
-/// Where two values differ, by dotted path; what one lacks is `null`.
-fn differences(path: &str, was: &Value, is: &Value, found: &mut BTreeMap<String, (Value, Value)>) {
+/// Where two values differ, by dotted path below `path`; what one lacks is `null`.
+pub fn differences(
+    path: &str,
+    was: &Value,
+    is: &Value,
+    found: &mut BTreeMap<String, (Value, Value)>,
+) {
     if was == is {
         return;
     }

@@ -7,7 +7,7 @@ use crate::artifact::{self, Fetched};
 use crate::store::encode;
 use crate::transfer::{blocking, hash_file};
 use crate::tree::{self, LocalKind, Which};
-use crate::{Store, StoreError, layout};
+use crate::{Store, StoreError, housekeeping, layout};
 use auria_core::Digest;
 use auria_core::outcome::{Artifact, EntryKind, Manifest, ManifestEntry};
 use auria_core::plan::DataType;
@@ -138,11 +138,13 @@ fn hash_entry(entry: tree::LocalEntry) -> Result<ManifestEntry, StoreError> {
     Ok(ManifestEntry { path, kind })
 }
 
-/// Whether the store holds the snapshot.
+/// Whether the store holds the snapshot, for a run whose `run.json` names it already:
+/// from then on `gc` keeps it.
 ///
 /// # Errors
 /// Where the store cannot be asked.
 pub async fn exists(store: &Store, digest: &Digest) -> Result<bool, StoreError> {
+    housekeeping::settle(store, digest).await?;
     store.exists(&layout::snapshot_manifest(digest)).await
 }
 
@@ -153,7 +155,7 @@ pub async fn exists(store: &Store, digest: &Digest) -> Result<bool, StoreError> 
 /// Where files changed since they were scanned, or the store cannot be written.
 pub async fn upload(store: &Store, snapshot: &ScannedSnapshot) -> Result<bool, StoreError> {
     let manifest_path = layout::snapshot_manifest(&snapshot.digest);
-    if store.exists(&manifest_path).await? {
+    if exists(store, &snapshot.digest).await? {
         return Ok(false);
     }
     let changed = || StoreError::Unsuitable {

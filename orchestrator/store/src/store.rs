@@ -2,7 +2,9 @@
 //! the connection, the bounds on memory in flight, and the plain verbs (read,
 //! write, list, delete) with errors sorted. What the bytes mean is not its concern.
 
+use crate::backend::Bucket;
 use crate::error::{sort_error, sort_plain};
+use crate::housekeeping::Freed;
 use crate::transfer::{Memory, again};
 use crate::{StoreError, StorePath, StoreUrl, backend, probe};
 use bytes::Bytes;
@@ -43,8 +45,7 @@ struct Inner {
     records: Arc<dyn ObjectStore>,
     /// Data: on a folder, writes are on the disk after [`Store::sync`].
     data: Arc<dyn ObjectStore>,
-    /// The folder, absolute, where the store is one.
-    root: Option<PathBuf>,
+    place: Place,
     /// What may be in flight between disk and network.
     memory: Arc<Memory>,
     /// Whether ETags that look like the MD5 of an object are none, as where a bucket
@@ -55,6 +56,14 @@ struct Inner {
 
 /// Readings of one record, until it is one that its ETag stands for.
 const TRIES: u32 = 3;
+
+/// What a store is made of.
+#[derive(Clone, Debug)]
+enum Place {
+    /// A folder, absolute.
+    Folder(PathBuf),
+    Bucket(Bucket),
+}
 
 /// Requests for small objects that are under way at once.
 pub(crate) const REQUESTS: usize = 32;
@@ -82,8 +91,9 @@ impl Store {
         let store = match url {
             StoreUrl::Folder(folder) => Self::folder(folder, access).await?,
             StoreUrl::S3 { bucket, prefix } => {
-                let objects = backend::s3(url, bucket, prefix, settings)?;
-                Self::new(url.clone(), Arc::clone(&objects), objects, None)
+                let (objects, bucket) = backend::s3(url, bucket, prefix, settings)?;
+                let place = Place::Bucket(bucket);
+                Self::new(url.clone(), Arc::clone(&objects), objects, place)
             }
         };
         match access {
@@ -116,7 +126,7 @@ impl Store {
             StoreUrl::Folder(root.clone()),
             records,
             data,
-            Some(root),
+            Place::Folder(root),
         ))
     }
 
@@ -124,7 +134,7 @@ impl Store {
         url: StoreUrl,
         records: Arc<dyn ObjectStore>,
         data: Arc<dyn ObjectStore>,
-        root: Option<PathBuf>,
+        place: Place,
     ) -> Self {
         let memory = Memory::new();
         Self {
@@ -132,7 +142,7 @@ impl Store {
                 url,
                 records,
                 data,
-                root,
+                place,
                 memory,
                 other_tags: AtomicBool::new(false),
                 moved: AtomicU64::new(0),
@@ -165,7 +175,7 @@ impl Store {
             url,
             records,
             data,
-            root,
+            place,
             memory: _,
             other_tags: _,
             moved: _,
@@ -174,7 +184,7 @@ impl Store {
             url.clone(),
             wrap(Arc::clone(records)),
             wrap(Arc::clone(data)),
-            root.clone(),
+            place.clone(),
         )
     }
 
@@ -187,14 +197,25 @@ impl Store {
     /// The folder, where the store is one.
     #[must_use]
     pub fn root(&self) -> Option<&Path> {
-        self.inner.root.as_deref()
+        match &self.inner.place {
+            Place::Folder(root) => Some(root),
+            Place::Bucket(_) => None,
+        }
+    }
+
+    /// The bucket, where the store is in one.
+    pub(crate) fn bucket(&self) -> Option<&Bucket> {
+        match &self.inner.place {
+            Place::Folder(_) => None,
+            Place::Bucket(bucket) => Some(bucket),
+        }
     }
 
     /// The URI of `path` as people and other programs know it: `s3://…`, or the
     /// absolute path of the file.
     #[must_use]
     pub fn uri(&self, path: &str) -> String {
-        match &self.inner.root {
+        match self.root() {
             Some(root) => root.join(path).display().to_string(),
             None => format!("{}/{path}", self.inner.url),
         }
@@ -389,35 +410,70 @@ impl Store {
         }
     }
 
-    /// Removes everything below `prefix`, and says how many objects that were.
+    /// Removes everything below `prefix`, and says what that freed.
     ///
     /// # Errors
     /// Where the store cannot be written.
-    pub async fn delete_prefix(&self, prefix: &StorePath) -> Result<u64, StoreError> {
-        let paths: Vec<_> = self
-            .list(prefix)
-            .await?
-            .into_iter()
-            .map(|meta| Ok(meta.location))
-            .collect();
-        let count = paths.len() as u64;
-        let mut deleted = self
-            .inner
-            .records
-            .delete_stream(futures::stream::iter(paths).boxed());
-        while let Some(result) = deleted.next().await {
-            match result {
-                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(error) => return Err(sort_error("delete", prefix, error)),
-            }
-        }
-        if let Some(root) = &self.inner.root {
-            // Only empty folders are left. That one stays is no harm: nothing reads them.
+    pub async fn delete_prefix(&self, prefix: &StorePath) -> Result<Freed, StoreError> {
+        let freed = self.delete_where(prefix, false, |_| true).await?;
+        if let Some(root) = self.root() {
+            // Only empty folders are left, and what writes that were cut short staged.
             tokio::fs::remove_dir_all(root.join(prefix.as_ref()))
                 .await
                 .ok();
         }
-        Ok(count)
+        Ok(freed)
+    }
+
+    /// Removes what is below `prefix` and `chosen`, as it is listed: the memory that
+    /// this takes does not grow with what is there. A dry run only counts it.
+    pub(crate) async fn delete_where(
+        &self,
+        prefix: &StorePath,
+        dry_run: bool,
+        chosen: impl Fn(&StorePath) -> bool + Send + Sync,
+    ) -> Result<Freed, StoreError> {
+        let mut freed = Freed::default();
+        let mut listed = self
+            .inner
+            .records
+            .list(Some(prefix))
+            .chunks(DELETED_AT_ONCE);
+        while let Some(chunk) = listed.next().await {
+            let mut paths = Vec::with_capacity(chunk.len());
+            for meta in chunk {
+                match meta {
+                    Ok(meta) if chosen(&meta.location) => {
+                        freed.count(&meta);
+                        paths.push(Ok(meta.location));
+                    }
+                    // On a folder, what another removes while it is listed.
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(sort_error("list", prefix, error)),
+                }
+            }
+            if dry_run {
+                continue;
+            }
+            let paths = futures::stream::iter(paths).boxed();
+            let mut deleted = self.inner.records.delete_stream(paths);
+            while let Some(result) = deleted.next().await {
+                match result {
+                    Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                    Err(error) => return Err(sort_error("delete", prefix, error)),
+                }
+            }
+        }
+        Ok(freed)
+    }
+
+    /// On a folder: removes the empty folders below `prefix`, and its own. That one
+    /// stays is no harm: nothing reads them.
+    pub(crate) async fn remove_empty_folders(&self, prefix: &StorePath) {
+        if let Some(root) = self.root() {
+            let folder = root.join(prefix.as_ref());
+            let _ = tokio::task::spawn_blocking(move || remove_empty(&folder)).await;
+        }
     }
 
     /// On a folder: `files` and the folders they are in, up to the root, are on
@@ -432,7 +488,7 @@ impl Store {
         top: &StorePath,
         files: Vec<StorePath>,
     ) -> Result<(), StoreError> {
-        let Some(root) = self.inner.root.clone() else {
+        let Some(root) = self.root().map(Path::to_owned) else {
             return Ok(());
         };
         let top = root.join(top.as_ref());
@@ -443,6 +499,22 @@ impl Store {
             ))
         })
     }
+}
+
+/// Objects that one request deletes, where the store can do many at once.
+const DELETED_AT_ONCE: usize = 1000;
+
+fn remove_empty(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_empty(&entry.path());
+        }
+    }
+    // It says no where something is there, which is all that is asked of it.
+    let _ = std::fs::remove_dir(folder);
 }
 
 /// More files than this are flushed with their whole file system, which is one

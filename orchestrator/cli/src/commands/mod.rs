@@ -2,8 +2,10 @@
 //! crates, prints, and ends with an exit code.
 
 pub mod cancel;
+pub mod diff;
 pub mod doctor;
 pub mod explain;
+pub mod housekeeping;
 pub mod logs;
 pub mod model;
 pub mod outputs;

@@ -17,7 +17,7 @@ use auria_core::plan::{Plan, PlannedInput};
 use auria_engine::lease::Lease;
 use auria_store::artifact::{self, Depth};
 use auria_store::runs::{self, RUN_VERSION, RunJson, RunState, Submitter};
-use auria_store::{Access, Journal, Store, layout, snapshot};
+use auria_store::{Access, Journal, Store, housekeeping, layout, snapshot};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -169,6 +169,15 @@ pub async fn retry(global: &Global, args: &Retry) -> Result<u8, Failure> {
     run.created = edge::now();
     run.retry_of = Some(old.run.clone());
     taken(runs::create(&store, &run).await)?;
+    for digest in &run.snapshots {
+        if !snapshot::exists(&store, digest).await? {
+            return Err(Failure::usage(format!(
+                "the code or an input of run {} is not in the store any more ({digest})",
+                old.run
+            ))
+            .help("submit the pipeline again"));
+        }
+    }
     let mut kept = 0;
     for outcome in journal.read_outcomes().await?.values() {
         if outcome.status.is_success()
@@ -218,7 +227,7 @@ async fn keep(
             Err(error) => return Err(error.into()),
         }
     }
-    if store.exists(&layout::tombstone(&source.run)).await? {
+    if !housekeeping::still_there(store, &source.run).await? {
         return Ok(false);
     }
     let kept = Outcome {

@@ -8,5 +8,5 @@ mod tree;
 
 pub use lines::Lines;
 pub use rows::{Row, Rows};
-pub use style::{Paint, duration, symbol as status_symbol};
+pub use style::{Paint, duration, size, symbol as status_symbol};
 pub use tree::Tree;

@@ -84,6 +84,23 @@ pub fn duration(millis: u64) -> String {
     }
 }
 
+/// Bytes as people read them: `850 bytes`, `3.4 KiB`, `12.0 MiB`, `1.5 GiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} bytes");
+    }
+    let mut tenths = u128::from(bytes) * 10;
+    let mut unit = "bytes";
+    for next in UNITS {
+        if tenths < 10_240 {
+            break;
+        }
+        (tenths, unit) = (tenths / 1024, next);
+    }
+    format!("{}.{} {unit}", tenths / 10, tenths % 10)
+}
+
 /// At most `width` columns of `text`, on one line, without control characters.
 pub fn fit(text: &str, width: usize) -> String {
     use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -113,7 +130,7 @@ pub fn fit(text: &str, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{duration, fit};
+    use super::{duration, fit, size};
 
     #[test]
     fn times_and_widths() {
@@ -121,6 +138,11 @@ mod tests {
         assert_eq!(duration(3_449), "3.4 s");
         assert_eq!(duration(125_000), "2 min 05 s");
         assert_eq!(duration(3_720_000), "1 h 02 min");
+        assert_eq!(size(850), "850 bytes");
+        assert_eq!(size(3_500), "3.4 KiB");
+        assert_eq!(size(12 << 20), "12.0 MiB");
+        assert_eq!(size(3 << 40), "3.0 TiB");
+        assert_eq!(size(5_000 << 40), "5000.0 TiB");
         assert_eq!(fit("a\x1b[31mb\tc", 80), "a[31mb c");
         assert_eq!(fit("冬の月冬の月", 6), "冬の…");
         assert_eq!(fit("abcdef", 6), "abcdef");

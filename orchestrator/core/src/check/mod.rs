@@ -26,6 +26,7 @@ mod types;
 pub use expression::{Expression, Piece};
 pub use loaded::Loaded;
 pub use names::check_names;
+pub use quantity::duration_ms;
 pub use schema::{SchemaKind, json_schema};
 pub use types::{
     Bound, CodeRef, CommandBody, CommandStep, DataRef, EnvironmentSpec, Graph, GraphOutput,

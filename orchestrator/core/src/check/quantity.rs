@@ -1,7 +1,8 @@
 //! Amounts as files write them: times, bytes, CPUs.
 
 /// Milliseconds of `90` (seconds), `90s`, `30m`, `12h`, `7d`, `250ms`.
-pub(crate) fn duration_ms(text: &str) -> Option<u64> {
+#[must_use]
+pub fn duration_ms(text: &str) -> Option<u64> {
     let text = text.trim();
     let (number, unit) = split(text)?;
     let factor = match unit {

@@ -13,7 +13,7 @@ use auria_core::outcome::{Decision, LogRecord, Outcome, RunEnd, Status};
 use auria_core::plan::Plan;
 use auria_core::run::{AttemptNews, Event, Limits, RunState};
 use auria_core::{AttemptId, RunId, Timestamp};
-use auria_store::{Journal, Store, StoreError};
+use auria_store::{Journal, Store, StoreError, housekeeping};
 use futures::StreamExt;
 use hands::Hands;
 use log::LogTail;
@@ -68,6 +68,12 @@ pub enum DriveError {
         doing: &'static str,
         /// What the store said.
         source: StoreError,
+    },
+    /// The run is being deleted.
+    #[error("run {run} is being deleted")]
+    Deleted {
+        /// The run.
+        run: RunId,
     },
     /// A launcher cannot get at the store. It goes on trying.
     #[error("attempt {attempt}: {message}")]
@@ -139,6 +145,16 @@ impl<E: Executor + 'static> Driver<E> {
         let epoch = log::take_over(&journal, &mut tail, &self.name, self.now)
             .await
             .map_err(store("taking over"))?;
+
+        // After the takeover stands: a deletion sees it, or we see the deletion.
+        if !housekeeping::rescue(&self.store, &self.run)
+            .await
+            .map_err(store("looking whether it is being deleted"))?
+        {
+            return Err(DriveError::Deleted {
+                run: self.run.clone(),
+            });
+        }
 
         // Watch before listing, so that nothing ends unseen between the two; read the
         // store last: what was not live then has written all that it ever will.

@@ -233,6 +233,7 @@ pub(crate) async fn assets_are_registered_once(store: Store) {
 pub(crate) async fn reuse_hits_and_says_why_not(store: Store) {
     let local = tempfile::tempdir().unwrap();
     write(local.path(), "poem", "old pond");
+    crate::fixtures::created(&store).await;
     let source = id("write", 1);
     let (files, manifest) = (
         layout::output(&source, &nonce(1), "poem"),

@@ -12,6 +12,7 @@ mod external;
 mod faults;
 mod files;
 mod fixtures;
+mod housekeeping;
 mod index;
 mod lies;
 mod memory;
@@ -78,6 +79,14 @@ conformance! {
     streams::logs_are_followed_within_a_second,
     streams::metrics_are_read_while_running_and_after,
     streams::checkpoints_keep_two,
+    housekeeping::a_deleted_run_is_gone_after_its_grace,
+    housekeeping::a_run_in_use_stays,
+    housekeeping::who_takes_and_who_deletes_see_each_other,
+    housekeeping::a_deletion_that_was_cut_short_goes_on,
+    housekeeping::a_run_that_is_driven_again_is_kept,
+    housekeeping::what_nobody_needs_is_collected,
+    housekeeping::a_snapshot_that_is_named_meanwhile_is_kept,
+    housekeeping::uploads_that_were_cut_short_are_swept,
     index::runs_are_found,
     index::a_name_is_taken_once,
     index::assets_are_registered_once,

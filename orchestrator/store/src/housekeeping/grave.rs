@@ -1,0 +1,189 @@
+//! A tombstone and its verdict, for a run or a snapshot. It says what stands there
+//! and decides once; what is deleted is the business of others.
+
+use crate::create::Created;
+use crate::store::{decode, encode};
+use crate::{Store, StoreError, StorePath, layout, now};
+use auria_core::{Digest, Nonce, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// How long one who needs a snapshot waits for its deletion to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks meanwhile.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Says that something is to be deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tombstone {
+    /// Drawn anew for each tombstone: its verdict's name.
+    pub(super) nonce: Nonce,
+    /// The nonce of the `run.json` that is meant, so that a later run of the same
+    /// name is never taken for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) of: Option<Nonce>,
+    /// Who asked, for people.
+    pub(super) by: String,
+    /// When, for people.
+    pub(super) at: Timestamp,
+    /// How long it must stand.
+    pub(super) grace_ms: u64,
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// It is deleted, and nobody takes it any more.
+    Delete,
+    /// It is taken, and this tombstone means nothing any more.
+    Keep,
+}
+
+/// Where the tombstone of one thing lies.
+pub(super) struct Grave {
+    path: StorePath,
+}
+
+impl Grave {
+    pub(super) fn of_run(run: &auria_core::RunId) -> Self {
+        Self {
+            path: layout::tombstone(run),
+        }
+    }
+
+    pub(super) fn of_snapshot(digest: &Digest) -> Self {
+        Self {
+            path: layout::snapshot_tombstone(digest),
+        }
+    }
+
+    pub(super) fn path(&self) -> &StorePath {
+        &self.path
+    }
+
+    /// Sets a tombstone, unless one stands.
+    pub(super) async fn mark(
+        &self,
+        store: &Store,
+        of: Option<Nonce>,
+        by: &str,
+        grace: Duration,
+    ) -> Result<Tombstone, StoreError> {
+        let tombstone = Tombstone {
+            nonce: nonce(),
+            of,
+            by: by.to_owned(),
+            at: now(),
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        };
+        let same = |bytes: &[u8]| {
+            decode::<Tombstone>(&self.path, bytes).is_ok_and(|found| found == tombstone)
+        };
+        let bytes = encode(&self.path, &tombstone)?;
+        match store.create_once(&self.path, bytes, same).await? {
+            Created::Won => Ok(tombstone),
+            Created::Lost(bytes) => decode(&self.path, &bytes),
+        }
+    }
+
+    /// The tombstone that stands, and how long it has by the store's clock.
+    pub(super) async fn read(
+        &self,
+        store: &Store,
+        clock: Clock,
+    ) -> Result<Option<(Tombstone, Duration)>, StoreError> {
+        let Some(meta) = store.head(&self.path).await? else {
+            return Ok(None);
+        };
+        let found: Option<Tombstone> = store.read_json(&self.path).await?;
+        Ok(found.map(|tombstone| (tombstone, clock.age(&meta))))
+    }
+
+    /// Decides what becomes of a tombstone; what was decided first stands.
+    pub(super) async fn decide(
+        &self,
+        store: &Store,
+        tombstone: &Tombstone,
+        verdict: Verdict,
+    ) -> Result<Verdict, StoreError> {
+        let path = layout::verdict(&tombstone.nonce);
+        let same =
+            |bytes: &[u8]| decode::<Verdict>(&path, bytes).is_ok_and(|found| found == verdict);
+        let bytes = encode(&path, &verdict)?;
+        match store.create_once(&path, bytes, same).await? {
+            Created::Won => Ok(verdict),
+            Created::Lost(bytes) => decode(&path, &bytes),
+        }
+    }
+
+    /// Keeps what is here, where it is not decided otherwise: the tombstone goes, the
+    /// verdict stays, so that whoever still holds the tombstone finds it.
+    pub(super) async fn keep(
+        &self,
+        store: &Store,
+        tombstone: &Tombstone,
+    ) -> Result<Verdict, StoreError> {
+        let verdict = self.decide(store, tombstone, Verdict::Keep).await?;
+        if verdict == Verdict::Keep {
+            store.delete(&self.path).await?;
+        }
+        Ok(verdict)
+    }
+}
+
+/// Keeps the snapshot for a run whose `run.json` names it already; where it is being
+/// deleted, waits until that is done.
+pub(crate) async fn settle(store: &Store, digest: &Digest) -> Result<(), StoreError> {
+    let grave = Grave::of_snapshot(digest);
+    let begun = tokio::time::Instant::now();
+    loop {
+        let Some(tombstone) = store.read_json::<Tombstone>(grave.path()).await? else {
+            return Ok(());
+        };
+        if grave.keep(store, &tombstone).await? == Verdict::Keep {
+            return Ok(());
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(StoreError::Refused {
+                store: store.url().to_string(),
+                why: format!("the snapshot {digest} is being deleted by {}", tombstone.by),
+                help: "if that was cut short, `auria-pipeline gc` ends it; then try again".into(),
+            });
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// The store's own clock, read once: ages are told by it, whatever this machine says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(i64);
+
+impl Clock {
+    pub(super) async fn read(store: &Store) -> Result<Self, StoreError> {
+        let path = StorePath::from(format!("clock/{}", nonce()));
+        store.write(&path, "now\n").await?;
+        let meta = store.head(&path).await?;
+        store.delete(&path).await?;
+        Ok(Self(
+            meta.map_or(0, |meta| meta.last_modified.timestamp_millis()),
+        ))
+    }
+
+    pub(super) fn age(self, meta: &object_store::ObjectMeta) -> Duration {
+        self.age_of(meta.last_modified.timestamp_millis())
+    }
+
+    /// The age of what was written at `millis` since 1970.
+    pub(super) fn age_of(self, millis: i64) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(millis)).unwrap_or(0))
+    }
+}
+
+fn nonce() -> Nonce {
+    loop {
+        if let Ok(nonce) = format!("{:016x}", rand::random::<u64>()).parse() {
+            return nonce;
+        }
+    }
+}
