@@ -676,3 +676,39 @@ fn runs_are_compared_deleted_and_collected() {
     assert_eq!(report["steps"]["hello"]["status"], "Completed");
     context.run(["gc", "--older-than", "soon"]).exits(2);
 }
+
+#[test]
+fn outputs_are_copied_to_the_places_that_the_file_names() {
+    let context = Context::new();
+    let pipeline = TWO
+        .replace(
+            "loud: {type: uri_file}",
+            "loud: {type: uri_file, path: ./published/loud.txt}",
+        )
+        .replace(
+            "outputs: {text: {type: uri_file}}",
+            "outputs: {text: {type: uri_file, path: published/said.txt}}",
+        );
+    let file = context.write("files/pipelines.yaml", &pipeline);
+    let file = file.to_string_lossy().into_owned();
+    let published =
+        |name: &str| std::fs::read_to_string(context.path().join("files/published").join(name));
+    for _ in 0..2 {
+        context.run(["submit", &file]).exits(0);
+        assert_eq!(published("loud.txt").expect("a copy"), "HELLO WORLD\n");
+        assert_eq!(published("said.txt").expect("a copy"), "hello world\n");
+        // The second run reuses both steps, and copies all the same.
+        std::fs::remove_dir_all(context.path().join("files/published")).expect("the copies");
+    }
+
+    let nowhere = pipeline.replace("./published/loud.txt", "/proc/nowhere/loud.txt");
+    context.write("files/pipelines.yaml", &nowhere);
+    let failed = context
+        .run(["submit", &file, "--output", "json"])
+        .exits(1)
+        .json();
+    assert_eq!(failed["status"], "Failed");
+    assert_eq!(failed["steps"]["shout"]["status"], "Reused");
+    let problems = failed["problems"].to_string();
+    assert!(problems.contains("/proc/nowhere"), "{failed}");
+}

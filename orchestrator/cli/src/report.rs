@@ -36,6 +36,9 @@ pub struct RunReport {
     /// Its steps, by path, in the order of the plan.
     #[serde(serialize_with = "in_order")]
     pub steps: Vec<(String, StepReport)>,
+    /// What went wrong outside of any step: an output that could not be registered,
+    /// or copied to its place.
+    pub problems: Vec<String>,
     /// Where the run is kept.
     pub store: String,
     /// Who drives it, where someone on this machine does.
@@ -143,6 +146,7 @@ impl RunReport {
             inputs: plan.inputs.clone(),
             outputs: outputs.collect(),
             steps: steps.collect(),
+            problems: view.end.map_or(view.problems, |end| &end.problems).to_vec(),
             store: store.url().to_string(),
             driver,
         }
@@ -180,6 +184,9 @@ impl RunReport {
         }
         if let Some(driver) = &self.driver {
             let _ = writeln!(text, "  driven by {driver}");
+        }
+        for problem in &self.problems {
+            let _ = writeln!(text, "  {} {problem}", paint.red("✗"));
         }
         let width = self
             .steps

@@ -2,13 +2,89 @@
 //! machine, or a prefix of a bucket. The outputs of the run stay what they are.
 
 use crate::artifact;
+use crate::create::Created;
+use crate::store::{decode, encode};
 use crate::{Access, Store, StoreError, StorePath, StoreUrl};
+use crate::{ErrorKind, layout, now};
 use auria_core::outcome::Artifact;
 use auria_core::plan::DataType;
+use auria_core::{Digest, RunId, StepPath, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Name of the manifest beside an exported prefix; written last.
 pub const MANIFEST: &str = "manifest.json";
+
+/// How a copy went: created once, so that it is made once, whatever driver is killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportRecord {
+    /// Where to.
+    pub uri: String,
+    /// What.
+    pub digest: Digest,
+    /// When it was done.
+    pub at: Timestamp,
+    /// Why it could not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// Copies an output of `run` to `uri`, once: where its record stands, nothing is
+/// copied. The answer is what stands.
+///
+/// # Errors
+/// Where the store, or what `uri` names, cannot be reached now; it is to be tried again.
+pub async fn deliver(
+    store: &Store,
+    run: &RunId,
+    step: &StepPath,
+    output: &str,
+    artifact: &Artifact,
+    uri: &str,
+) -> Result<Result<(), String>, StoreError> {
+    let path = layout::export(run, step, output);
+    let stands: Option<ExportRecord> = store.read_json(&path).await?;
+    let stands = match stands {
+        Some(stands) => stands,
+        None => {
+            let refused = match export(store, artifact, uri).await {
+                Ok(()) => None,
+                Err(error) if is_answer(&error) => Some(error.to_string()),
+                Err(error) => return Err(error),
+            };
+            let record = ExportRecord {
+                uri: uri.to_owned(),
+                digest: artifact.digest,
+                at: now(),
+                refused,
+            };
+            let same = |bytes: &[u8]| {
+                decode::<ExportRecord>(&path, bytes).is_ok_and(|found| found == record)
+            };
+            match store
+                .create_once(&path, encode(&path, &record)?, same)
+                .await?
+            {
+                Created::Won => record,
+                Created::Lost(bytes) => decode(&path, &bytes)?,
+            }
+        }
+    };
+    Ok(stands.refused.map_or(Ok(()), Err))
+}
+
+/// Whether the user must know, and the run goes on: the place that was named cannot
+/// be written.
+fn is_answer(error: &StoreError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Usage
+            | ErrorKind::Conflict
+            | ErrorKind::Denied
+            | ErrorKind::NotFound
+            | ErrorKind::Local
+    )
+}
 
 /// Copies `artifact` to `uri`. Files that are there under the same names are
 /// replaced, others stay; doing it twice gives the same.

@@ -47,6 +47,13 @@ pub fn reuse_note(run: &RunId, step: &StepPath) -> StorePath {
     path(format!("runs/{run}/reuse/{step}.json"))
 }
 
+/// `runs/<run>/exports/<step>/<output>.json`: how an output's copy to a place that
+/// the user named went.
+#[must_use]
+pub fn export(run: &RunId, step: &StepPath, output: &str) -> StorePath {
+    path(format!("runs/{run}/exports/{step}/{output}.json"))
+}
+
 /// `runs/<run>/tombstone`: the run is being deleted.
 #[must_use]
 pub fn tombstone(run: &RunId) -> StorePath {

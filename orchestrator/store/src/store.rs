@@ -63,6 +63,8 @@ enum Place {
     /// A folder, absolute.
     Folder(PathBuf),
     Bucket(Bucket),
+    /// Objects that are no store of runs, or that a test made.
+    Objects,
 }
 
 /// Requests for small objects that are under way at once.
@@ -164,7 +166,7 @@ impl Store {
 
     /// Objects of a bucket that need not hold runs: nothing is looked at.
     pub(crate) fn of_objects(url: StoreUrl, objects: Arc<dyn ObjectStore>) -> Self {
-        Self::new(url, Arc::clone(&objects), objects, None)
+        Self::new(url, Arc::clone(&objects), objects, Place::Objects)
     }
 
     /// The same store with `wrap` around what it is made of: for tests and
@@ -199,15 +201,15 @@ impl Store {
     pub fn root(&self) -> Option<&Path> {
         match &self.inner.place {
             Place::Folder(root) => Some(root),
-            Place::Bucket(_) => None,
+            _ => None,
         }
     }
 
     /// The bucket, where the store is in one.
     pub(crate) fn bucket(&self) -> Option<&Bucket> {
         match &self.inner.place {
-            Place::Folder(_) => None,
             Place::Bucket(bucket) => Some(bucket),
+            _ => None,
         }
     }
 

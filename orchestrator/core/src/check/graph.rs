@@ -183,12 +183,14 @@ impl Checker<'_> {
                 produced.push((target, at, name.clone(), place.clone()));
             }
             let register = spec.as_ref().and_then(|spec| spec.register.clone());
+            let export = spec.as_ref().and_then(|spec| spec.export.clone());
             let data_type = data_type.unwrap_or_default();
             outputs.insert(
                 name.clone(),
                 StepOutput {
                     data_type,
                     register,
+                    export,
                     place: place.clone(),
                 },
             );

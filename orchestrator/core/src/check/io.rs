@@ -17,6 +17,8 @@ use crate::plan::{AssetName, DataType, InputMode};
 pub(crate) struct OutputSpec {
     pub(crate) data_type: Option<DataType>,
     pub(crate) register: Option<AssetName>,
+    /// Where it is copied to.
+    pub(crate) export: Option<String>,
     /// A binding, with where it stands.
     pub(crate) binding: Option<(Expression, Place)>,
     pub(crate) place: Place,
@@ -265,6 +267,7 @@ impl Checker<'_> {
         let mut spec = OutputSpec {
             data_type: None,
             register: None,
+            export: None,
             binding: None,
             place: entry.key_place.clone(),
         };
@@ -373,16 +376,37 @@ impl Checker<'_> {
                         .help("`auria-pipeline download RUN` copies a run's outputs anywhere"),
                 );
             }
-            Ok(None) => {
-                let status =
-                    Status::NotYet("`auria-pipeline download` copies a run's outputs anywhere");
-                self.out.push(refused(
-                    "a path of an output's own",
-                    status,
-                    entry_place(entry),
-                ));
-            }
+            Ok(None) => spec.export = self.export_place(text, entry),
             Err(_) => self.malformed(&entry.value, 0),
+        }
+    }
+
+    /// Where a copy of an output goes that `text` names.
+    fn export_place(&mut self, text: &str, entry: &Entry) -> Option<String> {
+        let place = entry_place(entry);
+        if text.contains("${{") {
+            let status = Status::NotYet("write the place itself");
+            let what = "an expression inside the place of an output";
+            self.out.push(refused(what, status, place));
+            return None;
+        }
+        if text.starts_with("azureml://") {
+            let status = Status::NotYet("name a local path, or an object's own URI (`s3://…`)");
+            self.out
+                .push(refused("a datastore of Azure ML", status, place));
+            return None;
+        }
+        match text.split_once("://") {
+            None => Some(resolve_path(entry.value.place.source().base(), text)),
+            Some(("s3" | "file", _)) => Some(text.to_owned()),
+            Some((scheme, _)) => {
+                let message = format!("an output cannot be copied to `{scheme}://…`");
+                self.out.push(
+                    Diagnostic::error(Code::BadPlace, message, place)
+                        .help("name a local path, or `s3://BUCKET/PREFIX`"),
+                );
+                None
+            }
         }
     }
 

@@ -36,7 +36,7 @@ impl Checker<'_> {
         let from = object(root, &top, &PIPELINE, &mut self.out)?;
         let name = self.pipeline_name(document, &from);
         let (inputs, values) = self.pipeline_inputs(&from);
-        let (outputs, register) = self.pipeline_outputs(&from);
+        let (outputs, register, export) = self.pipeline_outputs(&from);
         let graph = match (from.get("component"), from.get("jobs")) {
             (Some(component), Some(jobs)) => {
                 let message = "a pipeline has either a `component` or `jobs`";
@@ -104,6 +104,7 @@ impl Checker<'_> {
             settings,
             values,
             register,
+            export,
             graph: Arc::new(graph),
         })
     }
@@ -239,9 +240,14 @@ impl Checker<'_> {
     fn pipeline_outputs(
         &mut self,
         from: &Object<'_>,
-    ) -> (BTreeMap<String, GraphOutput>, BTreeMap<String, AssetName>) {
+    ) -> (
+        BTreeMap<String, GraphOutput>,
+        BTreeMap<String, AssetName>,
+        BTreeMap<String, String>,
+    ) {
         let mut outputs = BTreeMap::new();
         let mut register = BTreeMap::new();
+        let mut export = BTreeMap::new();
         for entry in from.entries("outputs") {
             let spec = self.output_spec(entry);
             if let Some((_, place)) = &spec.binding {
@@ -256,6 +262,9 @@ impl Checker<'_> {
             if let Some(name) = spec.register {
                 register.insert(entry.key.to_string(), name);
             }
+            if let Some(place) = spec.export {
+                export.insert(entry.key.to_string(), place);
+            }
             let output = GraphOutput {
                 data_type: spec.data_type,
                 from: None,
@@ -263,7 +272,7 @@ impl Checker<'_> {
             };
             outputs.insert(entry.key.to_string(), output);
         }
-        (outputs, register)
+        (outputs, register, export)
     }
 
     /// A pipeline that is one component: its inputs are the component's.

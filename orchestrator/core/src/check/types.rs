@@ -31,6 +31,8 @@ pub struct Pipeline {
     pub values: BTreeMap<String, Bound>,
     /// Assets that its outputs are registered as.
     pub register: BTreeMap<String, AssetName>,
+    /// Where its outputs are copied to: absolute paths and `s3://` addresses.
+    pub export: BTreeMap<String, String>,
     /// Its steps.
     pub graph: Arc<Graph>,
 }
@@ -225,6 +227,8 @@ pub struct StepOutput {
     pub data_type: DataType,
     /// The asset that it is registered as.
     pub register: Option<AssetName>,
+    /// Where it is copied to: an absolute path, or an `s3://` address.
+    pub export: Option<String>,
     /// Where it is declared.
     pub place: Place,
 }

@@ -141,6 +141,7 @@ codes! {
         MissingImage "missing-image" OfTheWhole "A step names no image, and its target needs one."
         EnvironmentIgnored "environment-ignored" OfTheWhole "The target uses no images: a step's environment changes nothing."
         UnknownAsset "unknown-asset" OfTheWhole "Registered data or a model is named that does not exist."
+        BadPlace "bad-place" Alone "An output cannot be copied to the place that its `path` names."
         UnknownObject "unknown-object" OfTheWhole "An object is named that does not exist."
     }
     "--set" {

@@ -322,7 +322,7 @@ impl<'a> Planner<'a> {
                 let planned = PlannedOutput {
                     data_type: output.data_type,
                     register: output.register.clone(),
-                    export: None,
+                    export: output.export.clone(),
                 };
                 (name.clone(), planned)
             })
@@ -430,10 +430,11 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The pipeline's outputs, and the assets they are registered as.
+    /// The pipeline's outputs, the assets they are registered as, and where copies go.
     fn outputs(&mut self, graph: &Graph) -> BTreeMap<String, PlannedPipelineOutput> {
         let mut outputs = BTreeMap::new();
         let mut register: BTreeMap<(StepPath, String), &AssetName> = BTreeMap::new();
+        let mut export: BTreeMap<(StepPath, String), &String> = BTreeMap::new();
         for (name, output) in &graph.outputs {
             let Some((step, inner)) = &output.from else {
                 continue;
@@ -444,15 +445,22 @@ impl<'a> Planner<'a> {
             if let Some(asset) = self.pipeline.register.get(name) {
                 register.insert((step.clone(), output.clone()), asset);
             }
+            if let Some(place) = self.pipeline.export.get(name) {
+                export.insert((step.clone(), output.clone()), place);
+            }
             outputs.insert(name.clone(), PlannedPipelineOutput { step, output });
         }
-        if register.is_empty() {
+        if register.is_empty() && export.is_empty() {
             return outputs;
         }
         for step in &mut self.steps {
             for (name, output) in &mut step.outputs {
-                if let Some(asset) = register.get(&(step.path.clone(), name.clone())) {
+                let made = (step.path.clone(), name.clone());
+                if let Some(asset) = register.get(&made) {
                     output.register.get_or_insert_with(|| (*asset).clone());
+                }
+                if let Some(place) = export.get(&made) {
+                    output.export.get_or_insert_with(|| (*place).clone());
                 }
             }
         }

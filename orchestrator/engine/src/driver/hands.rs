@@ -264,13 +264,10 @@ impl Hands {
                     uri,
                     artifact,
                 } => {
-                    let store = self.store.clone();
+                    let (store, run) = (self.store.clone(), self.run.clone());
                     self.spawn("copying an output", async move {
-                        let result = match export::export(&store, &artifact, &uri).await {
-                            Ok(()) => Ok(()),
-                            Err(error) if is_answer(&error) => Err(error.to_string()),
-                            Err(error) => return Err(error),
-                        };
+                        let result =
+                            export::deliver(&store, &run, &step, &output, &artifact, &uri).await?;
                         Ok(vec![Event::Exported {
                             step,
                             output,
@@ -470,8 +467,7 @@ impl Hands {
     }
 }
 
-/// Whether the user must know, and the run goes on: the registry refuses a name, a
-/// place that the user named cannot be written.
+/// Whether the user must know, and the run goes on: the registry refuses a name.
 fn is_answer(error: &StoreError) -> bool {
     matches!(
         error.kind(),

@@ -112,7 +112,10 @@ async fn take(store: &Store, taker: &RunId, source: &str) -> ReuseAnswer {
         parts: &parts,
         max_age_ms: None,
     };
-    reuse::look_up(store, &query, Timestamp(40)).await.unwrap()
+    let references = reuse::References::default();
+    reuse::look_up(store, &query, &references, Timestamp(40))
+        .await
+        .unwrap()
 }
 
 async fn begin(store: &Store, name: &str, number: u64) -> RunJson {
