@@ -5,6 +5,7 @@
 //!
 //! What a fuzzer has found once stands in `fuzzed/`.
 
+#![allow(clippy::disallowed_macros, reason = "a test says what it measured")]
 #![allow(
     unsafe_code,
     clippy::disallowed_methods,

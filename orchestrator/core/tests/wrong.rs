@@ -5,6 +5,7 @@
 //! know what to do?
 
 #![allow(
+    clippy::disallowed_macros,
     clippy::disallowed_methods,
     clippy::unwrap_used,
     reason = "a test reads its files"

@@ -131,7 +131,7 @@ fn steps(state: &RunState) -> BTreeMap<String, Value> {
         let value = json!({
             "status": view.status,
             "cause": view.cause,
-            "exit_code": outcome.and_then(|outcome| outcome.exit_code),
+            "exit_code": outcome.and_then(|outcome| outcome.exit_code).filter(|code| *code != 0),
             "ran_ms": ran(view.status, outcome),
             "plan": plan(view.step),
             "outputs": outcome.map(|outcome| {

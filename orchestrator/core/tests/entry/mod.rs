@@ -122,7 +122,7 @@ pub fn fuzz(bytes: &[u8], parts: &dyn Fn(&str) -> Option<Vec<u8>>) -> Outcome {
     let outcome = run("fuzzed.yml", main.to_vec(), open);
     // What is said can be shown, whatever the text holds.
     let few = &outcome.found[..outcome.found.len().min(3)];
-    if bytes.len() % 4 == 0 {
+    if bytes.len().is_multiple_of(4) {
         let options = RenderOptions {
             color: false,
             width: 20 + bytes.len() % 80,
