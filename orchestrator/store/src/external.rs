@@ -119,7 +119,8 @@ async fn find(uri: &str) -> Result<Found, StoreError> {
         bucket: bucket.clone(),
         prefix: String::new(),
     };
-    let store = Store::of_objects(root.clone(), backend::s3(&root, &bucket, "", &[])?);
+    let (objects, _) = backend::s3(&root, &bucket, "", &[])?;
+    let store = Store::of_objects(root.clone(), objects);
     let path = StorePath::parse(&key).map_err(|error| unsuitable(uri, &error.to_string()))?;
     if !key.is_empty()
         && !uri.ends_with('/')

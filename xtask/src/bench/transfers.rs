@@ -102,7 +102,7 @@ fn small_name() -> String {
 }
 
 fn large_name(mib: u64) -> String {
-    if mib % 1024 == 0 {
+    if mib.is_multiple_of(1024) {
         format!("one file of {} GiB", mib / 1024)
     } else {
         format!("one file of {mib} MiB")

@@ -141,7 +141,7 @@ async fn transfer(number: u64, lying: &Store, honest: &Store) -> Tally {
         write(local.path(), "empty", "");
         write(local.path(), "deep/small", noise(3_000, seed));
         write(local.path(), "middle", noise(300_000, seed.wrapping_add(7)));
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             // Three parts, one of them odd.
             write(
                 local.path(),
