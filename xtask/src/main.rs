@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo | test | bench | libtorch | schema | weed`.
+//! The project's own tasks: `cargo xtask demo | test | simulate | bench | libtorch | schema | weed`.
 //!
 //! A blocking program that calls other programs and says what it does. It is no part of the
 //! product: nothing here is linked into a binary that users run.
@@ -14,6 +14,7 @@ mod purity;
 mod report;
 mod schema;
 mod shell;
+mod simulate;
 mod test;
 mod tools;
 mod wheel;
@@ -56,6 +57,17 @@ A second demo with the same inputs reuses what is there, and says so. The runs a
     /// Run every check and test, and print counts and minutes for each part
     #[command(after_help = test::PARTS_HELP)]
     Test(test::Test),
+    /// Play schedules of kills, faults and delays against the real engine, on virtual time
+    #[command(after_help = "\
+A seed is a schedule. Prints how often each state met each event and each process was killed where,
+and the seeds of what must not be; docs/simulation.md says how to read them.
+
+Examples:
+  cargo xtask simulate                           20,000 schedules, as `cargo xtask test` plays them
+  cargo xtask simulate --schedules 1000000       many more: minutes
+  cargo xtask simulate --seed 4711 --trace       one, with all that happens in it
+  cargo xtask simulate --mutants                 the schedule that finds each mutant")]
+    Simulate(simulate::Simulate),
     /// Measure what things cost on this machine, beside programs that do the same
     #[command(after_help = "\
 Prints numbers and ratios of this machine; it never fails because of a number.
@@ -99,6 +111,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo(demo) => demo.run(),
         Task::Test(test) => return test.run(),
+        Task::Simulate(simulate) => simulate.run(),
         Task::Bench(bench) => bench.run(),
         Task::Libtorch { to } => libtorch::install(to).map(|path| println!("{}", path.display())),
         Task::Schema { check } => schema::run(check),

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::programs::{self, Program};
 use crate::report::{Line, Outcome, table};
 use crate::shell::{cargo, human, read, root, run, say, show, timed};
-use crate::{fuzz, libtorch, processes, purity, schema, tools};
+use crate::{fuzz, libtorch, processes, purity, schema, simulate, tools};
 
 /// The help's list of parts.
 pub(crate) const PARTS_HELP: &str = "\
@@ -51,6 +51,8 @@ enum Part {
     Unit,
     /// libFuzzer over the reading of documents, for 20 seconds
     Fuzz,
+    /// 20,000 schedules of the simulation, and its mutants
+    Simulation,
     /// Tests of the artist's steps
     Models,
     /// Generated files are those of the binary
@@ -71,6 +73,7 @@ impl Part {
             Self::Build => "build",
             Self::Unit => "unit",
             Self::Fuzz => "fuzz",
+            Self::Simulation => "simulation",
             Self::Models => "models",
             Self::Generated => "generated",
             Self::EndToEnd => "end-to-end",
@@ -80,9 +83,13 @@ impl Part {
     /// Whether it builds the steps, or starts SeaweedFS.
     fn needs_setup(self) -> bool {
         match self {
-            Self::Setup | Self::Format | Self::Purity | Self::Deny | Self::Alone | Self::Fuzz => {
-                false
-            }
+            Self::Setup
+            | Self::Format
+            | Self::Purity
+            | Self::Deny
+            | Self::Alone
+            | Self::Fuzz
+            | Self::Simulation => false,
             Self::Lints
             | Self::Build
             | Self::Unit
@@ -98,19 +105,12 @@ impl Part {
             Self::Format => check(cargo().args(["fmt", "--all", "--check", "--", "-l"])),
             Self::Purity => purity::check(),
             Self::Deny => deny(),
-            Self::Lints => check(cargo().args([
-                "clippy",
-                "--locked",
-                "--workspace",
-                "--all-targets",
-                "--",
-                "-D",
-                "warnings",
-            ])),
+            Self::Lints => lints(),
             Self::Alone => alone(),
             Self::Build => programs::build_all().map(|_| Outcome::default()),
             Self::Unit => unit(),
             Self::Fuzz => fuzz::check(),
+            Self::Simulation => simulate::test(),
             Self::Models => run_programs(|program| program.is_below("steps")),
             Self::Generated => generated(),
             Self::EndToEnd => run_programs(|program| program.is_below("tests")),
@@ -198,6 +198,20 @@ fn deny() -> anyhow::Result<Outcome> {
             .notes
             .push("advisories left out: their database cannot be reached from here".to_owned());
     }
+    Ok(outcome)
+}
+
+fn lints() -> anyhow::Result<Outcome> {
+    let mut outcome = check(cargo().args([
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    outcome.add(&check(&mut simulate::clippy())?);
     Ok(outcome)
 }
 

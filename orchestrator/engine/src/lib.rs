@@ -8,3 +8,5 @@ pub mod executor;
 pub mod lease;
 pub mod machine;
 pub mod process;
+#[cfg(feature = "simulation")]
+pub mod simulation;

@@ -1,5 +1,5 @@
 //! One attempt from its claim to its last word: claim, fetch, run, publish, commit.
-//! The order of these is the protocol's; what each does is its own module's.
+//! The order of its records is `sequence`'s; what each does is its own module's.
 
 use crate::checkpoints::Keeper;
 use crate::command::{self, Finished, Prepared, StartError};
@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::options::{LaunchOptions, millis, monotonic};
 use crate::output;
 use crate::runtime::{AttemptFolder, TREE};
+use crate::sequence;
 use crate::serve::Hub;
 use crate::stop::Stopped;
 use crate::template::Values;
@@ -21,11 +22,10 @@ use auria_core::plan::{DataType, Environment, InputMode};
 use auria_core::run::{AttemptNews, Phase};
 use auria_core::ticket::{Ticket, TicketInput};
 use auria_core::{Nonce, Timestamp};
-use auria_store::{Claimed, Commit, StoreError, now};
+use auria_store::{StoreError, now};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The version of the outcomes that this code writes.
@@ -73,19 +73,6 @@ pub(crate) async fn carry_out(
         Ok(claim) => claim,
         Err(message) => return AttemptNews::Unavailable { message },
     };
-    match depot.claim(&claim).await {
-        Ok(Claimed::Won) => {}
-        Ok(Claimed::Lost(_)) => return AttemptNews::ClaimLost,
-        Err(error) => {
-            return AttemptNews::Unavailable {
-                message: format!("it could not be claimed: {}", chain(&error)),
-            };
-        }
-    }
-    hub.news(AttemptNews::Claimed {
-        nonce: claim.nonce.clone(),
-        node: node.clone(),
-    });
     let scheduled = options
         .room_at_ms
         .map(|at| millis(launched).saturating_sub(at));
@@ -100,7 +87,7 @@ pub(crate) async fn carry_out(
         folder,
         hub,
         stopped,
-        depot,
+        depot: depot.clone(),
         work: work.clone(),
         node,
         nonce: claim.nonce.clone(),
@@ -108,7 +95,7 @@ pub(crate) async fn carry_out(
         timings,
         checkpoint: None,
     };
-    attempt.run(claim).await
+    sequence::carry_out(&depot, claim, attempt).await
 }
 
 fn claim(ticket: &Ticket, node: &str) -> Result<Claim, String> {
@@ -126,27 +113,36 @@ fn claim(ticket: &Ticket, node: &str) -> Result<Claim, String> {
     })
 }
 
-impl Attempt<'_> {
-    async fn run(mut self, claim: Claim) -> AttemptNews {
-        let published = match self.produce().await {
-            Ok(outputs) => self.commit(outputs, &claim).await,
-            Err(failure) => Err(failure),
-        };
-        match published {
-            Ok(news) => news,
-            Err(failure) => {
-                let end = self.end(failure, None);
-                self.write_end(end, claim).await
-            }
+impl sequence::Work for Attempt<'_> {
+    fn claimed(&mut self) {
+        self.hub.news(AttemptNews::Claimed {
+            nonce: self.nonce.clone(),
+            node: self.node.clone(),
+        });
+    }
+
+    async fn produce(&mut self) -> Result<Outcome, Box<EndRecord>> {
+        match self.make().await {
+            Ok(outputs) => Ok(self.outcome(outputs)),
+            Err(failure) => Err(Box::new(self.end(failure, None))),
         }
     }
 
+    fn uncommitted(&self, outcome: Outcome, error: &StoreError) -> EndRecord {
+        let mut failure = Failure::of_store("published, not committed", error);
+        failure.cause = Cause::Evicted;
+        failure.exit_code = Some(0);
+        self.end(failure, Some(Box::new(outcome)))
+    }
+}
+
+impl Attempt<'_> {
     fn phase(&self, phase: Phase) {
         self.hub.news(AttemptNews::Phase { phase });
     }
 
     /// Everything but the commit: the step's outputs, or why there are none.
-    async fn produce(&mut self) -> Result<BTreeMap<String, Artifact>, Failure> {
+    async fn make(&mut self) -> Result<BTreeMap<String, Artifact>, Failure> {
         if let Environment::Image { image, .. } = &self.ticket.environment {
             return Err(Failure::new(
                 Cause::Refused,
@@ -460,12 +456,8 @@ impl Attempt<'_> {
         }
     }
 
-    async fn commit(
-        &self,
-        outputs: BTreeMap<String, Artifact>,
-        claim: &Claim,
-    ) -> Result<AttemptNews, Failure> {
-        let outcome = Outcome {
+    fn outcome(&self, outputs: BTreeMap<String, Artifact>) -> Outcome {
+        Outcome {
             version: OUTCOME_VERSION,
             run: self.ticket.attempt.run.clone(),
             step: self.ticket.attempt.step.clone(),
@@ -484,21 +476,6 @@ impl Attempt<'_> {
             node: Some(self.node.clone()),
             started: Some(self.started),
             ended: now(),
-        };
-        match self.depot.commit(&outcome).await {
-            Ok(Commit::Won) => Ok(AttemptNews::Committed {
-                outcome: Arc::new(outcome),
-            }),
-            Ok(Commit::Lost(stands)) => Ok(AttemptNews::Committed {
-                outcome: Arc::from(stands),
-            }),
-            Err(error) => {
-                let mut failure = Failure::of_store("published, not committed", &error);
-                failure.cause = Cause::Evicted;
-                failure.exit_code = Some(0);
-                let end = self.end(failure, Some(Box::new(outcome)));
-                Ok(self.write_end(end, claim.clone()).await)
-            }
         }
     }
 
@@ -521,21 +498,6 @@ impl Attempt<'_> {
             node: Some(self.node.clone()),
             started: Some(self.started),
             ended: now(),
-        }
-    }
-
-    async fn write_end(&self, end: EndRecord, claim: Claim) -> AttemptNews {
-        match self.depot.write_end(&end).await {
-            Ok(stands) => AttemptNews::Ended { end: stands },
-            Err(error) => {
-                tracing::error!("the attempt's end could not be written: {}", chain(&error));
-                let checkpoint = end.checkpoint.clone();
-                AttemptNews::Gone {
-                    claim: Some(claim),
-                    end: Some(end),
-                    checkpoint,
-                }
-            }
         }
     }
 }

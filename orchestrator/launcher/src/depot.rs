@@ -2,17 +2,17 @@
 //! answer or is full is asked again until patience ends. Decides nothing.
 
 use crate::attempt::text;
-use crate::failure::chain;
+use crate::sequence::{self, Records};
 use crate::serve::Hub;
 use auria_core::outcome::{Artifact, Checkpoint, Claim, EndRecord, Outcome};
 use auria_core::plan::{DataType, InputMode};
 use auria_core::run::AttemptNews;
 use auria_core::{AttemptId, Digest, Nonce};
 use auria_store::logs::{FlushPolicy, LogWriter};
-use auria_store::{Access, Claimed, Commit, ErrorKind, Journal, Store, StoreError};
+use auria_store::{Access, Claimed, Commit, Journal, Store, StoreError};
 use auria_store::{artifact, checkpoint, external, layout, snapshot};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The store, for one attempt.
 #[derive(Clone, Debug)]
@@ -45,27 +45,6 @@ impl Depot {
             patience,
             hub: hub.clone(),
         })
-    }
-
-    pub(crate) async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        patiently(self.patience, &self.hub, "claim the attempt", || {
-            self.journal.claim(claim)
-        })
-        .await
-    }
-
-    pub(crate) async fn commit(&self, outcome: &Outcome) -> Result<Commit, StoreError> {
-        patiently(self.patience, &self.hub, "commit the outcome", || {
-            self.journal.commit(outcome)
-        })
-        .await
-    }
-
-    pub(crate) async fn write_end(&self, end: &EndRecord) -> Result<EndRecord, StoreError> {
-        patiently(self.patience, &self.hub, "write the attempt's end", || {
-            self.journal.write_end(end)
-        })
-        .await
     }
 
     pub(crate) async fn fetch_snapshot(
@@ -207,11 +186,33 @@ impl Depot {
     }
 }
 
+impl Records for Depot {
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
+        patiently(self.patience, &self.hub, "claim the attempt", || {
+            self.journal.claim(claim)
+        })
+        .await
+    }
+
+    async fn commit(&self, outcome: &Outcome) -> Result<Commit, StoreError> {
+        patiently(self.patience, &self.hub, "commit the outcome", || {
+            self.journal.commit(outcome)
+        })
+        .await
+    }
+
+    async fn write_end(&self, end: &EndRecord) -> Result<EndRecord, StoreError> {
+        patiently(self.patience, &self.hub, "write the attempt's end", || {
+            self.journal.write_end(end)
+        })
+        .await
+    }
+}
+
 /// How long the store may keep an attempt waiting before those who listen are told.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Does `what` again, with growing pauses, while the store does not answer or is
-/// full, until `patience` ends.
+/// [`sequence::patiently`], which tells `hub` what keeps it waiting.
 async fn patiently<T, F>(
     patience: Duration,
     hub: &Hub,
@@ -221,30 +222,6 @@ async fn patiently<T, F>(
 where
     F: Future<Output = Result<T, StoreError>>,
 {
-    let began = Instant::now();
-    let mut pause = Duration::from_millis(200);
-    let mut told = false;
-    loop {
-        match what().await {
-            Err(error)
-                if matches!(error.kind(), ErrorKind::Unreachable | ErrorKind::Full)
-                    && began.elapsed() + pause < patience =>
-            {
-                let trouble = format!("could not {doing}: {}", chain(&error));
-                tracing::warn!("{trouble}; trying again");
-                let trouble = Some(trouble);
-                hub.news(AttemptNews::Store { trouble });
-                told = true;
-                // Many launchers may wait for one store.
-                tokio::time::sleep(pause.mul_f64(0.5 + 0.5 * rand::random::<f64>())).await;
-                pause = (pause * 2).min(Duration::from_secs(8));
-            }
-            answer => {
-                if told {
-                    hub.news(AttemptNews::Store { trouble: None });
-                }
-                return answer;
-            }
-        }
-    }
+    let tell = |trouble| hub.news(AttemptNews::Store { trouble });
+    sequence::patiently(patience, tell, doing, what).await
 }

@@ -18,6 +18,7 @@ pub mod ofd;
 mod options;
 mod output;
 pub mod runtime;
+pub mod sequence;
 mod serve;
 mod stop;
 mod template;

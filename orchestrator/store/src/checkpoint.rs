@@ -3,7 +3,7 @@
 //! is pinned by its grant in the log, and never looked up here.
 
 use crate::artifact::{self, Fetched};
-use crate::{Store, StoreError, StorePath, layout};
+use crate::{ErrorKind, Store, StoreError, StorePath, layout};
 use auria_core::outcome::{Artifact, Checkpoint, Manifest};
 use auria_core::plan::DataType;
 use auria_core::{AttemptId, Nonce, RunId, StepPath};
@@ -40,12 +40,26 @@ pub async fn publish(
     };
     let (files, manifest) = places(&id.run, &id.step, &checkpoint);
     artifact::publish(store, local, DataType::UriFolder, &files, &manifest).await?;
+    keep_last(store, id, nonce, generation).await?;
+    Ok(checkpoint)
+}
+
+/// Removes the generations before the last two, of which `generation` is the newest.
+///
+/// # Errors
+/// Where the store cannot be listed or written.
+pub async fn keep_last(
+    store: &Store,
+    id: &AttemptId,
+    nonce: &Nonce,
+    generation: u32,
+) -> Result<(), StoreError> {
     for old in generations(store, id, nonce).await? {
         if old.saturating_add(KEPT) <= generation {
             remove(store, id, nonce, old).await?;
         }
     }
-    Ok(checkpoint)
+    Ok(())
 }
 
 /// The manifest first, so that no generation is ever seen without its files.
@@ -102,6 +116,45 @@ pub async fn latest(
     Ok(None)
 }
 
+/// How often another generation is tried where one is gone.
+const TRIES: u32 = 4;
+
+/// Reads what an attempt restores that is to restore `pinned`. An attempt that was given
+/// up and runs all the same may have removed that generation for newer ones of its own:
+/// then the newest of these, which it may remove, too.
+///
+/// # Errors
+/// Those of `read`; where none is left, that of the last.
+pub async fn restore<T, F>(
+    store: &Store,
+    run: &RunId,
+    step: &StepPath,
+    pinned: &Checkpoint,
+    read: impl Fn(Checkpoint) -> F,
+) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let id = AttemptId {
+        run: run.clone(),
+        step: step.clone(),
+        number: pinned.attempt,
+    };
+    let mut checkpoint = pinned.clone();
+    let mut tries = 1;
+    loop {
+        let error = match read(checkpoint.clone()).await {
+            Err(error) if error.kind() == ErrorKind::NotFound && tries < TRIES => error,
+            answer => return answer,
+        };
+        match latest(store, &id, &pinned.nonce).await? {
+            Some(newest) if newest.generation > checkpoint.generation => checkpoint = newest,
+            _ => return Err(error),
+        }
+        tries += 1;
+    }
+}
+
 /// A generation as an artifact.
 ///
 /// # Errors
@@ -126,7 +179,7 @@ pub async fn artifact(
     ))
 }
 
-/// Fetches a generation into the folder `to`, verified.
+/// Fetches a generation, or what [`restore`] finds for it, into the folder `to`, verified.
 ///
 /// # Errors
 /// As [`artifact::fetch`].
@@ -137,6 +190,9 @@ pub async fn fetch(
     checkpoint: &Checkpoint,
     to: &Path,
 ) -> Result<Fetched, StoreError> {
-    let artifact = artifact(store, run, step, checkpoint).await?;
-    artifact::fetch(store, &artifact, to).await
+    restore(store, run, step, checkpoint, |found| async move {
+        let artifact = artifact(store, run, step, &found).await?;
+        artifact::fetch(store, &artifact, to).await
+    })
+    .await
 }

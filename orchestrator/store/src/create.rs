@@ -6,10 +6,11 @@
 //! means *lost*: after anything but a clean success the record itself is read.
 
 use crate::error::sort_error;
+use crate::outside::random_fraction;
 use crate::{Store, StoreError, StorePath};
+use auria_core::mutant;
 use bytes::Bytes;
 use object_store::{ObjectStore, PutMode, PutOptions};
-use rand::Rng;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +62,11 @@ impl Store {
                 return Ok(Created::Won);
             };
             let error = sort_error("create", path, error);
+            let is_conflict = matches!(error, StoreError::Conflict { .. });
             match self.read(path).await {
+                Ok(Some(found)) if mutant!(LostByStatus) && is_conflict => {
+                    return Ok(Created::Lost(found));
+                }
                 Ok(Some(found)) if same(&found) => return Ok(Created::Won),
                 Ok(Some(found)) => return Ok(Created::Lost(found)),
                 // Nothing is there, or that could not be found out: the same bytes again.
@@ -86,7 +91,7 @@ impl Store {
                     error => error,
                 });
             }
-            let jitter = rand::rng().random_range(0.5..1.0);
+            let jitter = 0.5 + 0.5 * random_fraction();
             tokio::time::sleep(wait.mul_f64(jitter)).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }

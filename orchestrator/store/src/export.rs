@@ -92,6 +92,10 @@ fn is_answer(error: &StoreError) -> bool {
 /// # Errors
 /// Where `uri` is no folder, file or bucket, or either side cannot be reached.
 pub async fn export(store: &Store, artifact: &Artifact, uri: &str) -> Result<(), StoreError> {
+    #[cfg(feature = "simulation")]
+    if let Some(folder) = uri.strip_prefix("simulated:") {
+        return within(store, artifact, folder).await;
+    }
     match uri.parse::<StoreUrl>()? {
         StoreUrl::Folder(path) if artifact.data_type == DataType::UriFile => {
             to_file(store, artifact, &path).await
@@ -116,6 +120,31 @@ pub async fn export(store: &Store, artifact: &Artifact, uri: &str) -> Result<(),
             .map(|_| ())
         }
     }
+}
+
+/// Copies `artifact` to `folder` of its own store: the simulation has no other place.
+#[cfg(feature = "simulation")]
+async fn within(store: &Store, artifact: &Artifact, folder: &str) -> Result<(), StoreError> {
+    use auria_core::outcome::EntryKind;
+    let (from, to) = (
+        StorePath::from(artifact.prefix.as_str()),
+        StorePath::from(folder),
+    );
+    let manifest = artifact::read_manifest(store, artifact).await?;
+    for entry in &manifest.entries {
+        if !matches!(entry.kind, EntryKind::File { .. }) {
+            continue;
+        }
+        let path = from.clone().join(entry.path.as_str());
+        let bytes = store.read(&path).await?;
+        let bytes = bytes.ok_or_else(|| StoreError::NotFound {
+            what: path.to_string(),
+        })?;
+        store
+            .write(&to.clone().join(entry.path.as_str()), bytes)
+            .await?;
+    }
+    store.write_json(&to.join(MANIFEST), &manifest).await
 }
 
 /// One file: fetched beside its place, then renamed into it.

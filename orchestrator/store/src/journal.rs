@@ -5,6 +5,7 @@
 use crate::create::Created;
 use crate::store::{REQUESTS, decode, encode};
 use crate::{Store, StoreError, StorePath, checkpoint, layout, runs};
+use auria_core::mutant;
 use auria_core::outcome::{Checkpoint, Claim, EndRecord, LogRecord, Outcome, RunEnd, Status};
 use auria_core::run::Recovered;
 use auria_core::ticket::Ticket;
@@ -114,7 +115,20 @@ impl Journal {
                 && (&found.attempt, &found.nonce) == (&outcome.attempt, &outcome.nonce);
             by_attempt || found == outcome
         };
-        let found = self.create(path, outcome, same).await?;
+        if mutant!(CommitUnconditional) {
+            self.store.write_json(&path, outcome).await?;
+            return Ok(Commit::Won);
+        }
+        let found = self.create(path.clone(), outcome, same).await?;
+        if mutant!(LateSuccess)
+            && outcome.status.is_success()
+            && found
+                .as_ref()
+                .is_some_and(|found| found.status == Status::Canceled)
+        {
+            self.store.write_json(&path, outcome).await?;
+            return Ok(Commit::Won);
+        }
         Ok(found.map_or(Commit::Won, |other| Commit::Lost(Box::new(other))))
     }
 
@@ -266,26 +280,26 @@ impl Journal {
             self.read_outcomes(),
             self.read_run_end()
         )?;
-        let of = |name: &'static str| {
-            files
-                .iter()
-                .filter(move |(_, file)| file == name)
-                .map(|(id, _)| id)
+        // Owned: a future over what is borrowed here could not be sent to another thread.
+        let of = |name: &str, path: fn(&AttemptId) -> StorePath| -> Vec<StorePath> {
+            let found = files.iter().filter(|(_, file)| file == name);
+            found.map(|(id, _)| path(id)).collect()
         };
         let (claims, ends): (Vec<Claim>, Vec<EndRecord>) = futures::try_join!(
-            self.read_all(of("claim.json").map(layout::claim)),
-            self.read_all(of("end.json").map(layout::attempt_end))
+            self.read_all(of("claim.json", layout::claim)),
+            self.read_all(of("end.json", layout::attempt_end))
         )?;
         let ended_attempts: BTreeSet<_> = ends.iter().map(|end| &end.attempt).collect();
-        let open = claims.iter().filter(|claim| {
+        let is_open = |claim: &Claim| {
             !ended_attempts.contains(&claim.attempt) && !outcomes.contains_key(&claim.attempt.step)
-        });
+        };
+        let mut open = claims.clone();
+        open.retain(is_open);
         let checkpoints: Vec<((StepPath, u32), Checkpoint)> = futures::stream::iter(open)
             .map(|claim| async move {
                 let newest = checkpoint::latest(&self.store, &claim.attempt, &claim.nonce).await?;
-                Ok::<_, StoreError>(
-                    newest.map(|found| ((claim.attempt.step.clone(), claim.attempt.number), found)),
-                )
+                let AttemptId { step, number, .. } = claim.attempt;
+                Ok::<_, StoreError>(newest.map(|found| ((step, number), found)))
             })
             .buffered(REQUESTS)
             .try_filter_map(|found| async move { Ok(found) })

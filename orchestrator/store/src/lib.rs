@@ -17,6 +17,7 @@ mod http;
 pub mod journal;
 pub mod layout;
 pub mod logs;
+pub mod outside;
 pub mod probe;
 pub mod registry;
 pub mod reuse;
@@ -34,15 +35,6 @@ pub use error::{ErrorKind, StoreError};
 pub use journal::{Append, Claimed, Commit, Journal};
 /// A path in a store, relative to its root.
 pub use object_store::path::Path as StorePath;
+pub use outside::now;
 pub use store::{Access, Store};
 pub use url::StoreUrl;
-
-/// The time of this machine's clock. For people and for age limits; correctness
-/// never rests on it.
-#[must_use]
-pub fn now() -> auria_core::Timestamp {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    auria_core::Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}

@@ -6,6 +6,7 @@
 use crate::artifact::{self, Depth};
 use crate::store::encode;
 use crate::{ErrorKind, Store, StoreError, housekeeping, layout};
+use auria_core::mutant;
 use auria_core::outcome::{Artifact, ReuseSource};
 use auria_core::run::{ReuseAnswer, ReuseMiss};
 use auria_core::{Digest, RunId, StepPath, Timestamp};
@@ -186,10 +187,10 @@ async fn take(
     {
         return Ok(Some(ReuseMiss::TooOld { source }));
     }
-    if entry.run != *query.run {
+    if entry.run != *query.run && !mutant!(ReuseUnreferenced) {
         references.write(store, &entry.run, query, now).await?;
     }
-    for output in entry.outputs.values() {
+    for output in entry.outputs.values().filter(|_| !mutant!(ReuseUnverified)) {
         match artifact::verify(store, output, Depth::Sizes).await {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
@@ -200,6 +201,9 @@ async fn take(
             }
             Err(error) => return Err(error),
         }
+    }
+    if mutant!(ReuseTombstoned) {
+        return Ok(None);
     }
     let there = housekeeping::still_there(store, &entry.run).await?;
     Ok((!there).then_some(ReuseMiss::BeingDeleted { source }))

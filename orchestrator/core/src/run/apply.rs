@@ -7,6 +7,7 @@ use super::graph::Index;
 use super::settle::now_or;
 use super::state::{Delivery, Fate, Phase, RunState, Turn, Way};
 use crate::ids::StepPath;
+use crate::mutant;
 use crate::outcome::{Decision, LogRecord, RunEnd, Status};
 use crate::plan::Reuse;
 use crate::timestamp::Timestamp;
@@ -20,6 +21,8 @@ impl RunState {
         if self.superseded || self.ended.is_some() {
             return Vec::new();
         }
+        #[cfg(feature = "simulation")]
+        super::coverage::met(self, &event);
         let mut turn = Turn::at(now);
         match event {
             Event::Appended(record) => self.appended(record, &mut turn),
@@ -113,6 +116,11 @@ impl RunState {
 
     /// The current attempt may start: at once, or once its wait is over.
     pub(super) fn queue_start(&mut self, i: Index, now: Timestamp) {
+        // An attempt of another driver showed itself before what it takes was known here.
+        if self.slots[i].missing > 0 {
+            self.set_phase(i, Phase::Waiting);
+            return;
+        }
         let until = self.slots[i]
             .attempts
             .last()
@@ -197,6 +205,11 @@ impl RunState {
     /// A step whose dependencies are there: it asks for reuse, or starts.
     pub(super) fn ready(&mut self, i: Index, turn: &mut Turn) {
         if self.is_closed(i) {
+            return;
+        }
+        if self.slots[i].number() > 1 {
+            // It was granted another attempt, and is not asked for reuse any more.
+            self.queue_start(i, turn.now);
             return;
         }
         let forced = self.plan.settings.force_rerun;
@@ -285,7 +298,7 @@ impl RunState {
 
     /// The last step, and the run's end.
     fn advance(&mut self, turn: &mut Turn) {
-        if !self.open.is_empty() || self.ending {
+        if (!self.open.is_empty() && !mutant!(EndBeforeAttempts)) || self.ending {
             return;
         }
         if self.unfinished == 1
@@ -296,7 +309,7 @@ impl RunState {
             self.ready(last, turn);
             self.pump(turn);
         }
-        if self.unfinished == 0 && self.deliveries.is_empty() {
+        if self.unfinished == 0 && (self.deliveries.is_empty() || mutant!(EndBeforeDeliveries)) {
             self.ending = true;
             turn.effects.push(Effect::EndRun(RunEnd {
                 status: if self.canceling.is_some() {

@@ -6,6 +6,7 @@ use super::event::{AttemptNews, Effect, Phase as Part};
 use super::graph::Index;
 use super::state::{Fate, Phase, RunState, Turn};
 use crate::ids::{AttemptId, Nonce};
+use crate::mutant;
 use crate::outcome::{Cause, Checkpoint, Claim, Decision, EndRecord, Outcome, Status, Timings};
 use crate::timestamp::Timestamp;
 use std::sync::Arc;
@@ -237,7 +238,9 @@ impl RunState {
         let Some(attempt) = self.slots[i].attempt(number) else {
             return;
         };
-        if !attempt.claimed && matches!(attempt.fate, Fate::Live | Fate::Idle) {
+        // Also where the claim is known: its holder may be gone by now, and nobody says so
+        // as long as another launcher of this number lives.
+        if matches!(attempt.fate, Fate::Live | Fate::Idle) {
             self.inspect(i, number, turn);
         }
     }
@@ -266,7 +269,7 @@ impl RunState {
             attempt.inspect_at = None;
             self.inspect(i, number, turn);
         }
-        if stops {
+        if stops && !mutant!(StopOnce) {
             self.stop(i, number, true, turn);
         }
     }
@@ -334,6 +337,10 @@ impl RunState {
     pub(super) fn judge(&mut self, i: Index, number: u32, reason: String, turn: &mut Turn) {
         self.engage(i, number);
         self.set_fate(i, number, Fate::Judging);
+        if mutant!(LostNotLogged) {
+            self.judged_lost(i, number, turn);
+            return;
+        }
         let step = self.step_at(i).path.clone();
         turn.effects.push(Effect::Append(Decision::JudgedLost {
             step,

@@ -2,6 +2,7 @@
 //! It knows nothing of what has happened.
 
 use crate::ids::StepPath;
+use crate::mutant;
 use crate::plan::{Plan, PlannedInput};
 use std::collections::{BTreeMap, HashMap};
 
@@ -54,6 +55,7 @@ impl Graph {
             }
             let mut needs: BTreeMap<Index, bool> = BTreeMap::new();
             let data = step.inputs.values().filter_map(|input| match input {
+                PlannedInput::Step { optional: true, .. } if mutant!(OptionalNotAwaited) => None,
                 PlannedInput::Step { step, optional, .. } => Some((step, !optional)),
                 _ => None,
             });

@@ -10,6 +10,8 @@
 
 mod apply;
 mod attempts;
+#[cfg(feature = "simulation")]
+pub mod coverage;
 mod event;
 mod graph;
 mod limits;

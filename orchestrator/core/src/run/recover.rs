@@ -5,9 +5,11 @@
 use super::event::{Effect, Recovered};
 use super::graph::Index;
 use super::limits::Limits;
+use super::retry::Budgets;
 use super::settle::now_or;
 use super::state::{Fate, Phase, RunState, Turn};
 use crate::ids::RunId;
+use crate::mutant;
 use crate::outcome::{Decision, LogRecord, Status};
 use crate::plan::Plan;
 use crate::timestamp::Timestamp;
@@ -45,6 +47,7 @@ impl RunState {
         for record in log {
             match &record.decision {
                 Decision::TookOver { .. } => self.superseded |= record.epoch > self.epoch,
+                Decision::CancelRequested { .. } if mutant!(CancelForgotten) => {}
                 Decision::CancelRequested { by } => {
                     self.canceling.get_or_insert_with(|| by.clone());
                 }
@@ -58,6 +61,9 @@ impl RunState {
                 } => {
                     if let Some(&i) = self.graph.index.get(step) {
                         self.note_grant(i, *attempt, *cause, *not_before, restore.clone());
+                        if mutant!(BudgetForgotten) {
+                            self.slot_mut(i).used = Budgets::default();
+                        }
                     }
                 }
                 Decision::JudgedLost {
@@ -106,6 +112,9 @@ impl RunState {
             }
         }
         for id in &found.live {
+            if mutant!(LiveIgnored) {
+                break;
+            }
             let Some(i) = self.place(&id.step, id.number) else {
                 continue;
             };

@@ -5,6 +5,7 @@
 use super::event::Effect;
 use super::graph::Index;
 use super::state::{Phase, RunState, Turn};
+use crate::mutant;
 use crate::outcome::{Cause, Checkpoint, Decision, EndRecord, Status};
 use crate::plan::RetryPolicy;
 use crate::timestamp::Timestamp;
@@ -94,6 +95,9 @@ impl RunState {
         slot.stalls = 0;
         if let Some(budget) = Budget::of(cause) {
             slot.used.draw(budget);
+            if mutant!(BudgetSpentTwice) {
+                slot.used.draw(budget);
+            }
         }
         true
     }
@@ -147,6 +151,10 @@ impl RunState {
         self.slot_mut(i).note = Some(format!("attempt {number} ended: {}", cause_text(cause)));
         self.set_phase(i, Phase::Granting);
         turn.effects.push(Effect::Append(grant));
+        if mutant!(StartBeforeGrant) {
+            self.note_grant(i, number + 1, cause, turn.now, None);
+            self.queue_start(i, turn.now);
+        }
     }
 
     fn exhausted(&self, i: Index, cause: Cause, end: Option<&EndRecord>) -> String {

@@ -7,6 +7,7 @@ use super::graph::{Graph, Index};
 use super::limits::Limits;
 use super::retry::Budgets;
 use crate::ids::{AttemptId, Nonce, RunId};
+use crate::mutant;
 use crate::outcome::{Checkpoint, EndRecord, Outcome, RunEnd, Status};
 use crate::plan::{Plan, PlannedStep};
 use crate::timestamp::Timestamp;
@@ -375,6 +376,7 @@ impl RunState {
             Phase::LookUpQueued => drop(self.lookups.insert(i)),
             Phase::LookingUp => self.looking_up += 1,
             Phase::StartQueued => drop(self.starts.insert(i)),
+            Phase::Backoff { .. } if mutant!(DeadlineLost) => {}
             Phase::Backoff { until } => drop(self.timers.insert((until, i, 0))),
             Phase::Committing(Status::Failed) => self.failing += 1,
             Phase::Waiting

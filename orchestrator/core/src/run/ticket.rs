@@ -6,6 +6,7 @@ use super::state::RunState;
 use crate::digest::Digest;
 use crate::ids::StepPath;
 use crate::key::{InputIdentity, key_of, key_parts};
+use crate::mutant;
 use crate::plan::{PlannedInput, Reuse};
 use crate::ticket::{TICKET_VERSION, Ticket, TicketInput};
 use std::collections::BTreeMap;
@@ -131,6 +132,7 @@ impl RunState {
             publish_grace_ms: self.limits.publish_grace_ms,
             restore: slot
                 .attempt(number)
+                .filter(|_| !mutant!(RestoreUnpinned))
                 .and_then(|attempt| attempt.restore.clone()),
             key,
         })

@@ -9,7 +9,7 @@ use auria_core::outcome::{Decision, EndRecord, LogRecord, Outcome};
 use auria_core::plan::Plan;
 use auria_core::run::{AttemptNews, Effect, Event, RunState};
 use auria_core::ticket::Ticket;
-use auria_core::{AttemptId, RunId, Timestamp};
+use auria_core::{AttemptId, Nonce, RunId, Timestamp};
 use auria_store::{
     Commit, ErrorKind, Journal, Store, StoreError, checkpoint, export, registry, reuse,
 };
@@ -28,6 +28,18 @@ const AT_ONCE: usize = 64;
 /// `resume`: longer than a launcher's longest pause between two tries.
 const STORE_PATIENCE: Duration = Duration::from_secs(20);
 
+/// Before an executor is asked again that does not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// What was told of a launcher that is gone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    /// The nonce of its claim, where it had one.
+    pub(super) nonce: Option<Nonce>,
+    /// Why it is gone, where the executor knows.
+    pub(super) end: Option<EndRecord>,
+}
+
 /// What a task came back with.
 enum Done {
     Events(Vec<Event>),
@@ -35,6 +47,16 @@ enum Done {
     Appended(Appended),
     /// A look at the log, and what stood there.
     Looked(Vec<LogRecord>),
+    /// What attempts left that did not live when so many starts had been begun.
+    Left(u64, Vec<Event>),
+}
+
+/// A start that may be under way.
+struct Starting {
+    /// Its place among all starts.
+    place: u64,
+    /// Closed when it is done.
+    done: Arc<Semaphore>,
 }
 
 pub(super) struct Hands {
@@ -50,8 +72,10 @@ pub(super) struct Hands {
     appending: bool,
     looking: bool,
     look_again: bool,
-    /// Starts that may be under way: closed when done.
-    starting: HashMap<AttemptId, Arc<Semaphore>>,
+    /// Starts that may be under way.
+    starting: HashMap<AttemptId, Starting>,
+    /// How many starts were begun.
+    starts: u64,
     /// Attempts that the store keeps waiting: since when, and what they say.
     troubled: HashMap<AttemptId, (Instant, String)>,
     /// Which runs this one takes from, as the store knows.
@@ -81,6 +105,7 @@ impl Hands {
             looking: false,
             look_again: false,
             starting: HashMap::new(),
+            starts: 0,
             troubled: HashMap::new(),
             references: Arc::default(),
             room: Arc::new(Semaphore::new(AT_ONCE)),
@@ -105,7 +130,30 @@ impl Hands {
                 self.looking = false;
                 self.stand(records)
             }
+            Done::Left(starts, mut events) => {
+                events.retain(|event| !self.is_outdated(event, starts));
+                events
+            }
         })
+    }
+
+    /// Whether an event would free the number of an attempt that was started again since.
+    fn is_outdated(&self, event: &Event, starts: u64) -> bool {
+        let Event::Attempt {
+            id,
+            news:
+                AttemptNews::Gone {
+                    claim: None,
+                    end: None,
+                    ..
+                },
+        } = event
+        else {
+            return false;
+        };
+        self.starting
+            .get(id)
+            .is_some_and(|starting| starting.place > starts)
     }
 
     fn stand(&mut self, records: Vec<LogRecord>) -> Vec<Event> {
@@ -288,8 +336,12 @@ impl Hands {
     fn start(&mut self, ticket: Ticket) {
         let (journal, executor) = (self.journal.clone(), self.executor.clone());
         let started = Arc::new(Semaphore::new(0));
-        self.starting
-            .insert(ticket.attempt.clone(), started.clone());
+        self.starts += 1;
+        let starting = Starting {
+            place: self.starts,
+            done: started.clone(),
+        };
+        self.starting.insert(ticket.attempt.clone(), starting);
         self.spawn("starting an attempt", async move {
             let id = ticket.attempt.clone();
             if let Err(error) = journal.write_ticket(&ticket).await {
@@ -317,10 +369,9 @@ impl Hands {
             self.store.clone(),
             self.executor.clone(),
         );
-        let started = self.starting.get(&id).cloned();
-        self.spawn("stopping an attempt", async move {
+        let started = self.start_of(&id);
+        self.spawn_left("stopping an attempt", async move {
             if let Some(started) = started {
-                // It has no permits: this ends when the start closes it.
                 let _ = started.acquire().await;
             }
             // The run state repeats a stop whose end it does not see.
@@ -330,7 +381,8 @@ impl Hands {
             }
             match executor.list(&id.run).await {
                 Ok(live) if !live.contains(&id) => {
-                    Ok(vec![left(&journal, &store, id, None).await?])
+                    let left = left(&journal, &store, &*executor, id, Known::default());
+                    Ok(Vec::from_iter(left.await?))
                 }
                 _ => Ok(vec![]),
             }
@@ -415,10 +467,11 @@ impl Hands {
             self.store.clone(),
             self.executor.clone(),
         );
-        self.spawn("looking for who holds a claim", async move {
+        self.spawn_left("looking for who holds a claim", async move {
             match executor.list(&id.run).await {
                 Ok(live) if !live.contains(&id) => {
-                    Ok(vec![left(&journal, &store, id, None).await?])
+                    let left = left(&journal, &store, &*executor, id, Known::default());
+                    Ok(Vec::from_iter(left.await?))
                 }
                 Ok(_) => Ok(match journal.read_claim(&id).await? {
                     Some(claim) => vec![Event::Attempt {
@@ -439,10 +492,70 @@ impl Hands {
     }
 
     /// Finds out what a launcher that is gone left in the store.
-    pub(super) fn look_up_gone(&mut self, id: AttemptId, known: Option<EndRecord>) {
-        let (journal, store) = (self.journal.clone(), self.store.clone());
-        self.spawn("looking for what a launcher left", async move {
-            Ok(vec![left(&journal, &store, id, known).await?])
+    pub(super) fn look_up_gone(&mut self, id: AttemptId, known: Known) {
+        let (journal, store, executor) = (
+            self.journal.clone(),
+            self.store.clone(),
+            self.executor.clone(),
+        );
+        let started = self.start_of(&id);
+        self.spawn_left("looking for what a launcher left", async move {
+            if let Some(started) = started {
+                // It may be about the start before.
+                let _ = started.acquire().await;
+            }
+            if known.nonce.is_none() && ask(&*executor, &id.run).await.contains(&id) {
+                // One that lives tells its own news.
+                return Ok(vec![]);
+            }
+            loop {
+                let left = left(&journal, &store, &*executor, id.clone(), known.clone());
+                if let Some(event) = left.await? {
+                    return Ok(vec![event]);
+                }
+                // Nobody tells of it again.
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        });
+    }
+
+    /// Finds out what became of those of `open` that do not live any more: their last
+    /// news may have been told while nobody heard.
+    pub(super) fn look_for_lost(&mut self, open: Vec<AttemptId>) {
+        let (journal, store, executor, run) = (
+            self.journal.clone(),
+            self.store.clone(),
+            self.executor.clone(),
+            self.run.clone(),
+        );
+        // One that is being started does not live yet.
+        let starting: Vec<_> = open.iter().filter_map(|id| self.start_of(id)).collect();
+        self.spawn_left("looking for attempts that went unheard", async move {
+            for started in starting {
+                let _ = started.acquire().await;
+            }
+            let live = ask(&*executor, &run).await;
+            let mut events = Vec::new();
+            for id in open.into_iter().filter(|id| !live.contains(id)) {
+                events.extend(left(&journal, &store, &*executor, id, Known::default()).await?);
+            }
+            Ok(events)
+        });
+    }
+
+    /// The start of an attempt that may be under way: it has no permits, and is closed
+    /// when it is done.
+    fn start_of(&self, id: &AttemptId) -> Option<Arc<Semaphore>> {
+        self.starting.get(id).map(|starting| starting.done.clone())
+    }
+
+    fn spawn_left<F>(&mut self, doing: &'static str, task: F)
+    where
+        F: Future<Output = Result<Vec<Event>, StoreError>> + Send + 'static,
+    {
+        let starts = self.starts;
+        self.spawn_done(doing, async move {
+            task.await.map(|events| Done::Left(starts, events))
         });
     }
 
@@ -479,31 +592,82 @@ fn is_answer(error: &StoreError) -> bool {
     )
 }
 
-/// What an attempt that does not live left in the store.
+/// What an attempt left in the store that did not live when it was last looked for.
+/// `known` is what was told of its launcher. Nothing where the executor cannot be asked.
+///
+/// A claim that nobody told of may be that of a launcher which began since: who holds it is
+/// asked for after it stands, and what it left is read after that.
 async fn left(
     journal: &Journal,
     store: &Store,
+    executor: &dyn Executor,
     id: AttemptId,
-    known: Option<EndRecord>,
-) -> Result<Event, StoreError> {
-    let news = if let Some(outcome) = journal.read_outcome(&id.step).await? {
-        // Whoever committed it: this attempt is over, and what stands is told with that.
-        AttemptNews::Committed {
-            outcome: Arc::new(outcome),
+    known: Known,
+) -> Result<Option<Event>, StoreError> {
+    let Known { nonce, end } = known;
+    let mut claim = None;
+    let mut told = told(journal, &id).await?;
+    if told.is_none() {
+        claim = journal.read_claim(&id).await?;
+        if let Some(claim) = claim
+            .as_ref()
+            .filter(|claim| nonce.as_ref() != Some(&claim.nonce))
+        {
+            match executor.list(&id.run).await {
+                Ok(live) if live.contains(&id) => {
+                    told = Some(AttemptNews::Claimed {
+                        nonce: claim.nonce.clone(),
+                        node: claim.host.clone(),
+                    });
+                }
+                Ok(_) => told = self::told(journal, &id).await?,
+                Err(error) => {
+                    tracing::warn!(attempt = %id, %error, "looking for who holds a claim");
+                    return Ok(None);
+                }
+            }
         }
-    } else if let Some(end) = journal.read_end(&id).await? {
-        AttemptNews::Ended { end }
-    } else {
-        let claim = journal.read_claim(&id).await?;
-        let checkpoint = match &claim {
-            Some(claim) => checkpoint::latest(store, &id, &claim.nonce).await?,
-            None => None,
-        };
-        AttemptNews::Gone {
-            claim,
-            end: known,
-            checkpoint,
+    }
+    let news = match told {
+        Some(news) => news,
+        None => {
+            let checkpoint = match &claim {
+                Some(claim) => checkpoint::latest(store, &id, &claim.nonce).await?,
+                None => None,
+            };
+            AttemptNews::Gone {
+                claim,
+                end,
+                checkpoint,
+            }
         }
     };
-    Ok(Event::Attempt { id, news })
+    Ok(Some(Event::Attempt { id, news }))
+}
+
+/// What lives, from an executor that is asked until it answers.
+async fn ask(executor: &dyn Executor, run: &RunId) -> Vec<AttemptId> {
+    loop {
+        match executor.list(run).await {
+            Ok(live) => return live,
+            Err(error) => {
+                tracing::warn!(%run, %error, "asking what lives");
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// How an attempt ended, where the store says so.
+async fn told(journal: &Journal, id: &AttemptId) -> Result<Option<AttemptNews>, StoreError> {
+    if let Some(outcome) = journal.read_outcome(&id.step).await? {
+        // Whoever committed it: this attempt is over, and what stands is told with that.
+        return Ok(Some(AttemptNews::Committed {
+            outcome: Arc::new(outcome),
+        }));
+    }
+    Ok(journal
+        .read_end(id)
+        .await?
+        .map(|end| AttemptNews::Ended { end }))
 }

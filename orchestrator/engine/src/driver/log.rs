@@ -1,6 +1,7 @@
 //! The end of a run's log as a driver knows it: the next number, the newest epoch,
 //! and how a record gets its place there. It never decides what is appended.
 
+use auria_core::mutant;
 use auria_core::outcome::{Decision, LogRecord};
 use auria_core::{Nonce, Timestamp};
 use auria_store::{Append, Journal, StoreError};
@@ -76,7 +77,7 @@ pub(super) async fn append(
                 });
             }
             Append::Lost(winner) => {
-                let superseded = winner.epoch > epoch;
+                let superseded = winner.epoch > epoch && !mutant!(AppendAfterTakeover);
                 records.push(winner);
                 if superseded {
                     return Ok(Appended {
@@ -102,7 +103,8 @@ pub(super) async fn take_over(
     now: impl Fn() -> Timestamp,
 ) -> Result<u64, StoreError> {
     loop {
-        let epoch = tail.newest_epoch() + 1;
+        let newer = u64::from(!mutant!(EpochNotNewer) || tail.newest_epoch() == 0);
+        let epoch = tail.newest_epoch() + newer;
         let decision = Decision::TookOver {
             driver: driver.to_owned(),
         };
@@ -127,7 +129,7 @@ pub(super) async fn take_over(
 #[must_use]
 pub fn nonce() -> Nonce {
     loop {
-        if let Ok(nonce) = format!("{:016x}", rand::random::<u64>()).parse() {
+        if let Ok(nonce) = format!("{:016x}", auria_store::outside::random()).parse() {
             return nonce;
         }
     }

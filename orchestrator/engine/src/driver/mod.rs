@@ -9,13 +9,14 @@ pub use log::nonce;
 
 use crate::executor::{AttemptEvent, Executor, Happened};
 use crate::lease::Lease;
+use auria_core::mutant;
 use auria_core::outcome::{Decision, LogRecord, Outcome, RunEnd, Status};
 use auria_core::plan::Plan;
-use auria_core::run::{AttemptNews, Event, Limits, RunState};
+use auria_core::run::{AttemptNews, Event, Limits, Recovered, RunState};
 use auria_core::{AttemptId, RunId, Timestamp};
 use auria_store::{Journal, Store, StoreError, housekeeping};
 use futures::StreamExt;
-use hands::Hands;
+use hands::{Hands, Known};
 use log::LogTail;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,15 +160,7 @@ impl<E: Executor + 'static> Driver<E> {
         // Watch before listing, so that nothing ends unseen between the two; read the
         // store last: what was not live then has written all that it ever will.
         let mut watch = self.executor.watch(&self.run);
-        let live = self
-            .executor
-            .list(&self.run)
-            .await
-            .map_err(|error| DriveError::Executor {
-                run: self.run.clone(),
-                doing: "listing what runs",
-                message: error.to_string(),
-            })?;
+        let live = self.list().await?;
         let mut found = journal
             .recover()
             .await
@@ -175,7 +168,12 @@ impl<E: Executor + 'static> Driver<E> {
         if let Some(end) = found.ended.take() {
             return Ok(Driven::Ended(end));
         }
-        found.live = live;
+        found.live = if mutant!(ListAfterRead) {
+            self.list().await?
+        } else {
+            live
+        };
+        self.look_again(&journal, &mut found).await?;
         for record in &found.log {
             tail.saw(record);
         }
@@ -224,11 +222,13 @@ impl<E: Executor + 'static> Driver<E> {
                         tracing::warn!(run = %self.run, %error, "watching what runs");
                         tokio::time::sleep(WATCH_AGAIN).await;
                         watch = self.executor.watch(&self.run);
+                        hands.look_for_lost(state.open_attempts().collect());
                         vec![]
                     }
                     None => {
                         tokio::time::sleep(WATCH_AGAIN).await;
                         watch = self.executor.watch(&self.run);
+                        hands.look_for_lost(state.open_attempts().collect());
                         vec![]
                     }
                 },
@@ -251,6 +251,52 @@ impl<E: Executor + 'static> Driver<E> {
                 hands.carry_out(effects);
             }
         }
+    }
+
+    async fn list(&self) -> Result<Vec<AttemptId>, DriveError> {
+        let listed = self.executor.list(&self.run).await;
+        listed.map_err(|error| DriveError::Executor {
+            run: self.run.clone(),
+            doing: "listing what runs",
+            message: error.to_string(),
+        })
+    }
+
+    /// An attempt that was not live and whose claim stands may have begun between the two
+    /// looks, by an older driver's last start. It is given up only where it does not live
+    /// after its claim was seen, and has left nothing since.
+    async fn look_again(&self, journal: &Journal, found: &mut Recovered) -> Result<(), DriveError> {
+        let told = |found: &Recovered, id: &AttemptId| {
+            found.outcomes.contains_key(&id.step)
+                || found.live.contains(id)
+                || found.ends.iter().any(|end| end.attempt == *id)
+        };
+        let claims = found.claims.iter().map(|claim| &claim.attempt);
+        let gone: Vec<AttemptId> = claims.filter(|id| !told(found, id)).cloned().collect();
+        if gone.is_empty() || mutant!(ListAfterRead) {
+            return Ok(());
+        }
+        let live = self.list().await?;
+        for id in gone {
+            if live.contains(&id) {
+                found.live.push(id);
+                continue;
+            }
+            let read = async {
+                let outcome = journal.read_outcome(&id.step).await?;
+                Ok((outcome, journal.read_end(&id).await?))
+            };
+            let (outcome, end) = read.await.map_err(|source| DriveError::Store {
+                run: self.run.clone(),
+                doing: "reading what happened",
+                source,
+            })?;
+            found
+                .outcomes
+                .extend(outcome.map(|outcome| (id.step.clone(), Arc::new(outcome))));
+            found.ends.extend(end);
+        }
+        Ok(())
     }
 
     /// What an executor's event means: most are news as they are; an attempt whose
@@ -276,8 +322,10 @@ impl<E: Executor + 'static> Driver<E> {
                 hands.store_trouble(attempt, trouble);
                 vec![]
             }
-            Happened::News(AttemptNews::Gone { end, .. }) => {
-                hands.look_up_gone(attempt, end);
+            Happened::News(AttemptNews::Gone { claim, end, .. }) => {
+                let nonce = claim.map(|claim| claim.nonce);
+                let nonce = nonce.or_else(|| end.as_ref()?.nonce.clone());
+                hands.look_up_gone(attempt, Known { nonce, end });
                 vec![]
             }
             Happened::News(news) => vec![Event::Attempt { id: attempt, news }],

@@ -416,7 +416,10 @@ fn what_holds_a_claim_is_asked_until_it_is_told() {
     assert!(asks(&state.apply(Event::Tick, due)));
     let _ = state.apply(claimed(0, 1), due);
     assert_eq!(state.next_deadline(), None);
-    assert_eq!(state.apply(news(0, 1, AttemptNews::ClaimLost), due), []);
+    // Its holder may be gone by now: nobody says so while another launcher lives.
+    assert!(asks(&state.apply(news(0, 1, AttemptNews::ClaimLost), due)));
+    let _ = state.apply(claimed(0, 1), due);
+    assert_eq!(state.next_deadline(), None);
 }
 
 /// Finishing a step costs what becomes ready: in a run of 100,000 steps, the
@@ -468,4 +471,27 @@ fn a_step_costs_what_it_changes() {
         &BTreeMap::from([(Status::Completed, STEPS as u64)])
     );
     assert!(changed <= 3 * STEPS, "{changed}");
+}
+
+/// Another driver started it, with what this one does not know yet: a retry waits for that.
+#[test]
+fn a_retry_waits_for_what_its_step_takes() {
+    let mut last = step(vec![(0, Need::Optional)]);
+    last.budgets[0] = 1;
+    let (mut state, _) = start(&plan(vec![step(vec![]), last]));
+    let _ = state.apply(claimed(1, 1), Timestamp(1));
+    let effects = state.apply(ended(1, 1, Cause::Exit), Timestamp(2));
+    let [Effect::Append(grant)] = effects.as_slice() else {
+        panic!("{effects:?}")
+    };
+    let effects = state.apply(record(1, grant.clone()), Timestamp(3));
+    assert_eq!(starts(&effects), Vec::<String>::new());
+    let later = Timestamp(60_000);
+    assert_eq!(
+        starts(&state.apply(Event::Tick, later)),
+        Vec::<String>::new()
+    );
+    let outcome = completed(0, 1);
+    let told = news(0, 1, AttemptNews::Committed { outcome });
+    assert_eq!(starts(&state.apply(told, later)), ["r/s1/2"]);
 }
