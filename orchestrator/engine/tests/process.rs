@@ -173,6 +173,8 @@ fn own_cases() -> Vec<Case<Machines>> {
         a_store_that_is_lost_is_told_and_nothing_half_is_seen,
         a_launcher_that_died_alone_is_cleaned_up_by_the_next_orchestrator,
         a_replaced_executor_knows_what_ended_meanwhile,
+        a_launcher_is_born_as_a_child_with_a_session_of_its_own,
+        without_a_nursery_launchers_are_started_one_by_one,
     ]
 }
 
@@ -352,6 +354,58 @@ async fn sigterm_to_a_launcher_is_an_eviction(mut world: OnProcess) {
         .signal(&ticket.attempt, nix::sys::signal::Signal::SIGTERM);
     let end = world.ended(&ticket.attempt, Cause::Evicted).await;
     assert_eq!(end.exit_code, Some(143));
+    world.over().await;
+}
+
+async fn a_launcher_is_born_as_a_child_with_a_session_of_its_own(mut world: OnProcess) {
+    let ticket = world.ticket("step", "echo up; sleep 300");
+    world.start(&ticket).await;
+    world.said(&ticket.attempt, "up").await;
+    let launcher = world.bench.launcher(&ticket.attempt);
+    let stat = std::fs::read_to_string(format!("/proc/{launcher}/stat")).unwrap();
+    let (name, rest) = stat.rsplit_once(") ").unwrap();
+    // Only what a nursery bore is called so.
+    assert!(name.ends_with("(auria-launcher"), "{stat}");
+    let fields: Vec<_> = rest.split(' ').skip(1).take(3).collect();
+    let own = std::process::id().to_string();
+    let launcher = launcher.to_string();
+    assert_eq!(
+        fields,
+        [own.as_str(), &launcher, &launcher],
+        "parent, group, session"
+    );
+    world.bench.kill_launcher(&ticket.attempt);
+    let last = world.last(&ticket.attempt).await;
+    let AttemptNews::Gone { end: Some(end), .. } = last else {
+        panic!("{last:?}");
+    };
+    assert!(end.message.contains("signal 9"), "{end:?}");
+    world.over().await;
+}
+
+async fn without_a_nursery_launchers_are_started_one_by_one(world: OnProcess) {
+    // A program that becomes a launcher, and no nursery.
+    let script = "test \"$1\" != nursery && exec \"$0\" launch \"$1\"";
+    let mut launcher = LauncherCommand::of_this_program(&["-c", script]).unwrap();
+    launcher.arguments.push(launcher.program.clone().into());
+    launcher.program = "/bin/sh".into();
+    let executor = ProcessExecutor::new(ProcessOptions {
+        launcher,
+        ..world.bench.options()
+    });
+    let executor = executor.unwrap();
+    for step in ["one", "two"] {
+        let ticket = world.ticket(step, "true");
+        world.journal().write_ticket(&ticket).await.unwrap();
+        executor.start(&ticket).await.unwrap();
+    }
+    for _ in 0..500 {
+        if world.journal().read_outcomes().await.unwrap().len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(world.journal().read_outcomes().await.unwrap().len(), 2);
     world.over().await;
 }
 

@@ -14,6 +14,7 @@ mod depot;
 mod failure;
 pub mod inotify;
 mod metrics;
+pub mod nursery;
 pub mod ofd;
 mod options;
 mod output;
@@ -36,7 +37,7 @@ use runtime::{AttemptFolder, LAST_WORD, LAUNCH, RuntimeError};
 use serve::{Hub, Server};
 use std::fs::File;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -76,9 +77,16 @@ enum LaunchError {
     },
 }
 
-/// [`launch`], with what goes wrong written to standard error.
+/// [`launch`], with what goes wrong written to standard error; a [`nursery`] where that
+/// is asked for.
 #[must_use]
-pub fn main(folder: PathBuf) -> ExitCode {
+pub fn main(mut folder: PathBuf) -> ExitCode {
+    if folder == Path::new(nursery::NURSERY) {
+        match nursery::wait() {
+            Some(born) => folder = born,
+            None => return ExitCode::SUCCESS,
+        }
+    }
     let warnings = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
         .with_ansi(false)

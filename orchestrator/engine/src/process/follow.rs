@@ -2,6 +2,7 @@
 //! launcher is gone without a word, looked for in the store. What its processes
 //! left is ended before anyone is told.
 
+use super::born::Launcher;
 use super::hub::StopOrder;
 use super::launch::{LaunchError, launch};
 use super::slots::Share;
@@ -25,7 +26,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::process::Child;
 use tokio::sync::watch;
 
 /// How much longer than its graces a launcher may take to end; then it is killed.
@@ -36,7 +36,7 @@ const LAST_LINES: usize = 20;
 /// A launcher that this executor started.
 #[derive(Debug)]
 pub(super) struct Started {
-    child: Child,
+    launcher: Launcher,
     /// How often memory had run out on this machine by then.
     memory_kills: Option<u64>,
 }
@@ -83,8 +83,9 @@ pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
             clear(&place)?;
         }
         let memory_kills = tree::machine_memory_kills();
-        // Within the runtime, which `Child` needs.
+        // Within the runtime, which waiting for its end needs.
         launch(
+            &starter.nursery,
             &starter.options.launcher,
             &starter.this_program,
             &place,
@@ -92,9 +93,9 @@ pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
             &lock,
             &share,
         )
-        .map(|child| {
+        .map(|launcher| {
             Some(Started {
-                child,
+                launcher,
                 memory_kills,
             })
         })
@@ -310,8 +311,7 @@ impl Following {
         let child = self
             .started
             .as_ref()
-            .and_then(|started| started.child.id())
-            .and_then(|id| i32::try_from(id).ok());
+            .and_then(|started| started.launcher.id());
         if overdue && let Some(pid) = child.or(self.pid) {
             tracing::warn!(
                 "the launcher of {} did not end in time and is killed",
@@ -346,7 +346,7 @@ impl Following {
             return word;
         }
         let status = match &mut self.started {
-            Some(started) => started.child.wait().await.ok(),
+            Some(started) => started.launcher.wait().await,
             None => None,
         };
         let mut pause = Duration::from_millis(200);
@@ -451,7 +451,7 @@ impl Following {
     /// Waits for the launcher's own end, and removes what it left.
     async fn clean_up(mut self, forget: bool) {
         if let Some(started) = &mut self.started {
-            let _ = started.child.wait().await;
+            let _ = started.launcher.wait().await;
         }
         if !forget {
             return;

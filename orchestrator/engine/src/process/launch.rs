@@ -1,14 +1,16 @@
 //! Starts a launcher: detached from this process and its terminal, with the locks
 //! of its attempt and of its share of the machine, which live as long as it does.
 
+use super::born::{Launcher, Nursery};
 use super::slots::Share;
 use auria_launcher::LaunchOptions;
+use auria_launcher::nursery::{BACKLOG, PLACES};
 use auria_launcher::runtime::{AttemptFolder, LAUNCH, RuntimeError};
 use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -39,7 +41,7 @@ impl LauncherCommand {
     /// The file to execute. Where this very program was replaced meanwhile (a new
     /// build), its old file is still there under a name of the kernel's: a launcher
     /// is never of another version than its orchestrator.
-    fn file(&self, this: &Path) -> PathBuf {
+    pub(super) fn file(&self, this: &Path) -> PathBuf {
         let own = Path::new("/proc/self/exe");
         let identity = |path: &Path| path.metadata().ok().map(|found| (found.dev(), found.ino()));
         let is_this = self.program == this;
@@ -51,28 +53,46 @@ impl LauncherCommand {
     }
 }
 
-/// Connections that may wait until a launcher has begun: those of a few orchestrators.
-const BACKLOG: i32 = 64;
-
-/// Starts the launcher of `folder`, whose lock is `lock`.
+/// Starts the launcher of `folder`, whose lock is `lock`. Blocks. Needs a tokio runtime.
 pub(super) fn launch(
+    nursery: &Nursery,
     command: &LauncherCommand,
     this: &Path,
     folder: &AttemptFolder,
     options: &mut LaunchOptions,
     lock: &File,
     share: &Share,
-) -> Result<Child, LaunchError> {
+) -> Result<Launcher, LaunchError> {
     let failed = |source| LaunchError::Spawn { source };
     let listener = bound(&folder.socket()).map_err(failed)?;
-    options.lock = Some(lock.as_raw_fd());
-    options.listener = Some(listener.as_raw_fd());
-    options.holds = vec![share.file.as_raw_fd()];
-    options.gpus.clone_from(&share.gpus);
-    folder.write(LAUNCH, options)?;
     let log = File::create(folder.launcher_log()).map_err(failed)?;
+    options.gpus.clone_from(&share.gpus);
+    let mut place = |[lock, share, listener]: [RawFd; 3]| {
+        options.lock = Some(lock);
+        options.holds = vec![share];
+        options.listener = Some(listener);
+        folder.write(LAUNCH, options)
+    };
+    if nursery.is_open(command, this) {
+        place(PLACES)?;
+        let held = [
+            log.as_fd(),
+            lock.as_fd(),
+            share.file.as_fd(),
+            listener.as_fd(),
+        ];
+        if let Some(launcher) = nursery.ask(folder.path(), held) {
+            return Ok(launcher);
+        }
+    }
+    place([
+        lock.as_raw_fd(),
+        share.file.as_raw_fd(),
+        listener.as_raw_fd(),
+    ])?;
     let held = [lock.as_fd(), share.file.as_fd()];
-    spawn(command, this, folder, log, &held, &listener).map_err(failed)
+    let child = spawn(command, this, folder, log, &held, &listener).map_err(failed)?;
+    Ok(Launcher::Child(child))
 }
 
 /// A socket at `path` that does not listen yet: the launcher's process does that itself,

@@ -3,6 +3,7 @@
 //! one. It waits for room on the machine, starts launchers, listens to them, and
 //! cleans up after those that were killed. It gives no isolation.
 
+mod born;
 mod follow;
 mod hub;
 mod launch;
@@ -20,6 +21,7 @@ use auria_launcher::LaunchOptions;
 use auria_launcher::runtime::{AttemptFolder, LAUNCH, RuntimeError, RuntimeRoot, TREE};
 use auria_launcher::tree::Tree;
 use auria_store::Store;
+use born::Nursery;
 use futures::stream::{BoxStream, StreamExt};
 use hub::{Hub, StopOrder};
 use slots::{Need, Room, Slots};
@@ -70,6 +72,7 @@ struct Inner {
     options: ProcessOptions,
     this_program: PathBuf,
     slots: Arc<Slots>,
+    nursery: Nursery,
     hub: Hub,
     queue: Mutex<VecDeque<Waiting>>,
     /// The queue changed, or someone in it is to stop.
@@ -105,6 +108,7 @@ impl ProcessExecutor {
             options,
             this_program: std::env::current_exe().unwrap_or_default(),
             slots: Arc::new(slots),
+            nursery: Nursery::default(),
             hub: Hub::default(),
             queue: Mutex::default(),
             changed: Notify::new(),
