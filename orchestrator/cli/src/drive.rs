@@ -116,7 +116,11 @@ pub async fn drive(
 
     match driven {
         Ok(Driven::Ended(end)) => {
-            print_report(store, run, output, None).await?;
+            // The driver knows all of it: nothing is read again.
+            match progress.last() {
+                Some(state) => report(store, run, &state, output, None)?,
+                None => print_report(store, run, output, None).await?,
+            }
             Ok(match (interrupted, end.status) {
                 (true, _) => exit::INTERRUPTED,
                 (false, status) => exit_code(status),
@@ -222,7 +226,17 @@ pub async fn print_report(
     driver: Option<String>,
 ) -> Result<(), Failure> {
     let state = look(store, run).await?;
-    let report = RunReport::new(store, run, &state, driver);
+    report(store, run, &state, output, driver)
+}
+
+fn report(
+    store: &Store,
+    run: &RunJson,
+    state: &RunState,
+    output: OutputFormat,
+    driver: Option<String>,
+) -> Result<(), Failure> {
+    let report = RunReport::new(store, run, state, driver);
     crate::print::result(output, &report, || {
         report.text(Paint::new(Terminal::of_stdout().colour))
     })

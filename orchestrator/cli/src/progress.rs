@@ -24,6 +24,8 @@ struct Inner {
     status: Status,
     show: Show,
     dirty: bool,
+    /// The run's last state, once it has ended.
+    last: Option<Box<RunState>>,
 }
 
 enum Show {
@@ -59,6 +61,7 @@ impl Progress {
             status: Status::NotStarted,
             show,
             dirty: true,
+            last: None,
         };
         let progress = Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -120,6 +123,9 @@ impl Progress {
         let inner = &mut *inner;
         inner.status = state.status();
         inner.dirty = true;
+        if state.is_over() {
+            inner.last = Some(Box::new(state.clone()));
+        }
         for view in state.changed() {
             let path = &view.step.path;
             let changed = inner.rows.put(row(&view));
@@ -129,6 +135,12 @@ impl Progress {
                 lines.changed(&inner.rows, row, now);
             }
         }
+    }
+
+    /// The run's last state, where it has ended. Once.
+    pub fn last(&self) -> Option<Box<RunState>> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.last.take()
     }
 
     /// Takes the last line of a step's log.

@@ -141,7 +141,8 @@ impl RunReport {
             experiment: plan.experiment.clone(),
             status: view.status,
             created: run.created,
-            started: view.started,
+            // As it stands in the store, whoever looks.
+            started: view.end.and_then(|end| end.started).or(view.started),
             ended: view.end.map(|end| end.ended),
             inputs: plan.inputs.clone(),
             outputs: outputs.collect(),
