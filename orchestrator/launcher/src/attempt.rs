@@ -182,7 +182,7 @@ impl Attempt<'_> {
     /// Fetches code, inputs and the checkpoint, and says what bindings stand for.
     async fn fetch(&self) -> Result<Values, Failure> {
         self.work
-            .create()
+            .create(!self.ticket.outputs.is_empty())
             .map_err(|error| Failure::of_disk("could not make its work folder", &error))?;
         let mut values = Values::default();
         if let Some(code) = &self.ticket.code {

@@ -19,14 +19,16 @@ impl Work {
         Self { root }
     }
 
-    /// Makes it, empty.
-    pub(crate) fn create(&self) -> io::Result<()> {
+    /// Makes it, empty, with a folder for outputs where there are `outputs`; that for
+    /// inputs is made with the first of them.
+    pub(crate) fn create(&self, outputs: bool) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         remove(&self.root)?;
         builder.create(&self.root)?;
-        for part in ["code", "inputs", "outputs", "checkpoints", "tmp"] {
+        let outputs = outputs.then_some("outputs");
+        for part in ["code", "checkpoints", "tmp"].into_iter().chain(outputs) {
             builder.create(self.root.join(part))?;
         }
         Ok(())
@@ -113,7 +115,7 @@ mod tests {
     fn a_read_only_folder_is_removed_too() {
         let dir = tempfile::tempdir().unwrap();
         let work = Work::at(dir.path().join("w"));
-        work.create().unwrap();
+        work.create(true).unwrap();
         let inner = work.output("x/y");
         std::fs::create_dir_all(&inner).unwrap();
         std::fs::write(inner.join("file"), "x").unwrap();

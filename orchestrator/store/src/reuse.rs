@@ -5,11 +5,12 @@
 
 use crate::artifact::{self, Depth};
 use crate::store::encode;
-use crate::{ErrorKind, Store, StoreError, housekeeping, layout};
+use crate::{ErrorKind, Store, StoreError, StorePath, housekeeping, layout};
 use auria_core::mutant;
 use auria_core::outcome::{Artifact, ReuseSource};
 use auria_core::run::{ReuseAnswer, ReuseMiss};
 use auria_core::{Digest, RunId, StepPath, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
@@ -119,8 +120,15 @@ pub async fn read_note(
     run: &RunId,
     step: &StepPath,
 ) -> Result<Option<Note>, StoreError> {
-    match store.read_json(&layout::reuse_note(run, step)).await {
-        // A power cut may leave half of what was not synced.
+    read_note_at(store, &layout::reuse_note(run, step)).await
+}
+
+/// What nothing rests on: a power cut may have left half of it.
+async fn read_note_at<T: DeserializeOwned>(
+    store: &Store,
+    path: &StorePath,
+) -> Result<Option<T>, StoreError> {
+    match store.read_json(path).await {
         Err(error) if error.kind() == ErrorKind::Corrupt => Ok(None),
         read => read,
     }
@@ -132,9 +140,9 @@ pub async fn read_note(
 /// Where the store cannot be written.
 pub async fn record(store: &Store, entry: &ReuseEntry) -> Result<(), StoreError> {
     store.write_json(&layout::reuse(&entry.key), entry).await?;
-    store
-        .write_json(&layout::reuse_last(&entry.pipeline, &entry.step), entry)
-        .await
+    // It only explains misses: not synced, as a note.
+    let path = layout::reuse_last(&entry.pipeline, &entry.step);
+    store.write_unsynced(&path, encode(&path, entry)?).await
 }
 
 /// Looks for a finished step with this key. On a hit the reference is written, where it
@@ -211,9 +219,8 @@ async fn take(
 
 /// Why the index has nothing under this key.
 async fn why_none(store: &Store, query: &Query<'_>) -> Result<ReuseMiss, StoreError> {
-    let last: Option<ReuseEntry> = store
-        .read_json(&layout::reuse_last(query.pipeline, query.step))
-        .await?;
+    let last: Option<ReuseEntry> =
+        read_note_at(store, &layout::reuse_last(query.pipeline, query.step)).await?;
     Ok(match last {
         None => ReuseMiss::FirstTime,
         // The entry itself is gone: someone cleared the index, or the write of the
