@@ -120,18 +120,23 @@ impl Local {
             programs.push(Program::Peer(peer, peer.install()?));
         }
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let runtime = runtime_folder()?;
         floor::measure(figures, folder)?;
-        for shape in [Shape::Wide(1), Shape::Chain(20), Shape::Fan(200)] {
-            self.beside(figures, &programs, shape, jobs, folder)?;
-        }
-        figures.compare(OURS);
         let large = scale::Large {
             binary: &ours,
             folder,
+            runtime: runtime.path(),
             rounds: self.rounds,
             steps: self.steps,
             profile: self.profile,
         };
+        large.first_step(figures)?;
+        for shape in [Shape::Wide(1), Shape::Chain(20), Shape::Fan(200)] {
+            say(format!("measuring: {}", shape.name()));
+            let fresh = |program: &Program| fresh(program, shape, jobs, &large);
+            self.beside(figures, &programs, &shape.name(), fresh)?;
+        }
+        figures.compare(OURS);
         large.measure(figures)?;
         goals(figures);
         Ok(programs.iter().map(Program::title).collect())
@@ -142,32 +147,48 @@ impl Local {
         &self,
         figures: &mut Figures,
         programs: &[Program],
-        shape: Shape,
-        jobs: usize,
-        within: &Path,
+        name: &str,
+        once: impl Fn(&Program) -> anyhow::Result<f64>,
     ) -> anyhow::Result<()> {
-        let name = shape.name();
-        say(format!("measuring: {name}"));
         let mut samples = vec![Sample::default(); programs.len()];
         for _ in 0..self.rounds {
             for (program, sample) in programs.iter().zip(&mut samples) {
                 if sample.sum() < LONG.as_secs_f64() {
-                    sample.push(fresh(program, shape, jobs, within)?);
+                    sample.push(once(program)?);
                 }
             }
         }
         for (program, sample) in programs.iter().zip(samples) {
-            figures.add(&name, program.name(), Unit::Seconds, sample);
+            figures.add(name, program.name(), Unit::Seconds, sample);
         }
         Ok(())
     }
 }
 
+/// Where auria-pipeline's processes meet: of its own, so that the shares of this machine that
+/// other runs hold are not waited for, and in memory, as a login session has it.
+fn runtime_folder() -> anyhow::Result<tempfile::TempDir> {
+    let memory = Path::new("/dev/shm");
+    let place = if memory.is_dir() {
+        memory.to_owned()
+    } else {
+        std::env::temp_dir()
+    };
+    tempfile::tempdir_in(&place)
+        .with_context(|| format!("cannot make a folder in {}", place.display()))
+}
+
 /// A run in a folder, and so a store, of its own.
-fn fresh(program: &Program, shape: Shape, jobs: usize, within: &Path) -> anyhow::Result<f64> {
-    let folder = tempfile::tempdir_in(within).context("cannot make a folder to measure in")?;
+fn fresh(
+    program: &Program,
+    shape: Shape,
+    jobs: usize,
+    large: &scale::Large<'_>,
+) -> anyhow::Result<f64> {
+    let folder =
+        tempfile::tempdir_in(large.folder).context("cannot make a folder to measure in")?;
     write_all(folder.path(), shape)?;
-    let (took, all) = timed(|| once(&mut program.command(folder.path(), jobs)));
+    let (took, all) = timed(|| once(&mut program.command(folder.path(), jobs, large.runtime)));
     let took = took.with_context(|| format!("{} of {}", shape.name(), program.name()))?;
     if all > LONG {
         say(format!("{}: {}", program.name(), human(all)));

@@ -109,8 +109,8 @@ impl Program {
     }
 
     /// Runs the pipeline in `folder`, `jobs` steps at a time. The folder holds nothing of an
-    /// earlier run.
-    pub(crate) fn command(&self, folder: &Path, jobs: usize) -> Command {
+    /// earlier run; `runtime` is auria-pipeline's runtime folder.
+    pub(crate) fn command(&self, folder: &Path, jobs: usize, runtime: &Path) -> Command {
         let jobs = jobs.to_string();
         let mut command = match self {
             Self::Ours(binary) => {
@@ -120,8 +120,7 @@ impl Program {
                     .args(["submit", "pipelines.yaml", "--on", "process"])
                     .args(["--force-rerun", "--output", "json", "--store"])
                     .arg(folder.join("store"))
-                    // The shares of this machine that other runs hold are not waited for.
-                    .env("XDG_RUNTIME_DIR", folder);
+                    .env("XDG_RUNTIME_DIR", runtime);
                 command
             }
             Self::Make => {
@@ -191,8 +190,9 @@ mod tests {
     fn make_runs_its_pipeline() {
         let folder = tempfile::tempdir().unwrap();
         write_all(folder.path(), Shape::Fan(3)).unwrap();
-        assert!(once(&mut Program::Make.command(folder.path(), 2)).unwrap() > 0.0);
+        let make = || Program::Make.command(folder.path(), 2, folder.path());
+        assert!(once(&mut make()).unwrap() > 0.0);
         std::fs::remove_file(folder.path().join("Makefile")).unwrap();
-        once(&mut Program::Make.command(folder.path(), 2)).unwrap_err();
+        once(&mut make()).unwrap_err();
     }
 }
