@@ -3,6 +3,7 @@
 //! project's crates.
 
 mod context;
+pub mod engine;
 pub mod trace;
 
 pub use context::{Context, Done, program, programs, project};

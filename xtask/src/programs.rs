@@ -79,6 +79,11 @@ impl Program {
         self.package.starts_with(root().join(folder))
     }
 
+    /// Whether it starts container engines.
+    pub(crate) fn needs_engines(&self) -> bool {
+        self.name.ends_with(": containers") || self.name.ends_with(": docker")
+    }
+
     /// Runs it; its output is shown as it comes, and its counts are returned.
     pub(crate) fn run(&self) -> anyhow::Result<Outcome> {
         say(&self.name);

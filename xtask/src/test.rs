@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::programs::{self, Program};
 use crate::report::{Line, Outcome, table};
 use crate::shell::{cargo, human, read, root, run, say, show, timed};
-use crate::{fuzz, libtorch, processes, purity, schema, simulate, tools};
+use crate::{engines, fuzz, libtorch, processes, purity, schema, simulate, tools};
 
 /// The help's list of parts.
 pub(crate) const PARTS_HELP: &str = "\
@@ -33,7 +33,7 @@ pub(crate) struct Test {
 /// A part of the tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
-    /// Install libtorch and SeaweedFS under target/ if they are absent
+    /// Install what is absent: libtorch and SeaweedFS under target/, on Debian container engines
     Setup,
     /// cargo fmt --check
     Format,
@@ -59,6 +59,8 @@ enum Part {
     Generated,
     /// Tests through the binary, as a user would run it
     EndToEnd,
+    /// Steps in containers of real engines, Docker's and Podman's
+    Containers,
 }
 
 impl Part {
@@ -77,6 +79,7 @@ impl Part {
             Self::Models => "models",
             Self::Generated => "generated",
             Self::EndToEnd => "end-to-end",
+            Self::Containers => "containers",
         }
     }
 
@@ -95,7 +98,8 @@ impl Part {
             | Self::Unit
             | Self::Models
             | Self::Generated
-            | Self::EndToEnd => true,
+            | Self::EndToEnd
+            | Self::Containers => true,
         }
     }
 
@@ -113,7 +117,10 @@ impl Part {
             Self::Simulation => simulate::test(),
             Self::Models => run_programs(|program| program.is_below("steps")),
             Self::Generated => generated(),
-            Self::EndToEnd => run_programs(|program| program.is_below("tests")),
+            Self::EndToEnd => {
+                run_programs(|program| program.is_below("tests") && !program.needs_engines())
+            }
+            Self::Containers => containers(),
         }
     }
 }
@@ -163,7 +170,16 @@ impl Test {
 fn setup() -> anyhow::Result<Outcome> {
     libtorch::install(None)?;
     tools::seaweedfs(None)?;
-    Ok(Outcome::default())
+    let mut outcome = Outcome::default();
+    if let Some(why) = engines::install()? {
+        outcome.notes.push(format!("no container engines: {why}"));
+    }
+    Ok(outcome)
+}
+
+/// Where engines cannot be had, each of these tests says so and is skipped.
+fn containers() -> anyhow::Result<Outcome> {
+    run_programs(Program::needs_engines)
 }
 
 fn deny() -> anyhow::Result<Outcome> {

@@ -49,7 +49,11 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub store: Option<String>,
-    /// What runs the steps: process (this machine, no container), or a compute's name
+    /// What runs the steps: process (this machine, no container), docker (containers of this
+    /// machine's Docker or Podman), or a compute's name
+    ///
+    /// Default: what auria.yaml says, else docker where an engine answers and each step has an
+    /// image that it can get or build, else process.
     #[arg(
         long,
         global = true,

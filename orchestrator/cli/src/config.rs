@@ -34,7 +34,7 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Compute {
-    /// What runs its steps: `process`.
+    /// What runs its steps: `process` or `docker`.
     pub target: String,
     /// Labels that a node must carry.
     pub node_selector: BTreeMap<String, String>,
@@ -105,7 +105,7 @@ pub fn json_schema() -> serde_json::Value {
         "additionalProperties": false,
         "properties": {
             "store": text("Where runs are kept: a folder, relative to this file, or s3://BUCKET/PREFIX."),
-            "target": text("The default target: process, or a compute's name."),
+            "target": text("The default target: process, docker, or a compute's name."),
             "computes": map(serde_json::json!({
                 "type": "object",
                 "additionalProperties": false,

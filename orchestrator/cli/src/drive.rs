@@ -4,6 +4,7 @@
 use crate::args::OutputFormat;
 use crate::edge::{self, Terminal};
 use crate::failure::{Failure, exit};
+use crate::machine;
 use crate::progress::Progress;
 use crate::report::RunReport;
 use crate::terminal::Paint;
@@ -11,7 +12,6 @@ use auria_core::outcome::Status;
 use auria_core::run::{Limits, RunState};
 use auria_engine::driver::{Control, DriveError, Driven, Driver};
 use auria_engine::lease::{Lease, LeaseError};
-use auria_engine::process::ProcessExecutor;
 use auria_launcher::runtime::RuntimeRoot;
 use auria_store::runs::RunJson;
 use auria_store::{Journal, Store};
@@ -48,14 +48,6 @@ pub fn runtime() -> Result<RuntimeRoot, Failure> {
     })
 }
 
-/// The executor of this machine.
-///
-/// # Errors
-/// Where this program or the runtime folder cannot be found.
-pub fn executor(store: &Store, runtime: RuntimeRoot) -> Result<ProcessExecutor, Failure> {
-    crate::machine::executor(store, runtime)
-}
-
 /// Drives `run` to its end, shows it, and prints the report.
 ///
 /// # Errors
@@ -67,7 +59,7 @@ pub async fn drive(
     output: OutputFormat,
 ) -> Result<u8, Failure> {
     let runtime = runtime()?;
-    let executor = executor(store, runtime.clone())?;
+    let executor = machine::executor(store, runtime.clone(), &run.plan).await?;
     let url = store.url().to_string();
     let lease = match (Lease::take(runtime.path(), &url, &run.run), takeover) {
         (Ok(lease), _) => Some(lease),
@@ -188,7 +180,7 @@ pub async fn look(store: &Store, run: &RunJson) -> Result<RunState, Failure> {
     let live = if journal.read_run_end().await?.is_some() {
         Vec::new()
     } else {
-        match executor(store, runtime()?) {
+        match machine::processes(store, runtime()?) {
             Ok(executor) => auria_engine::executor::Executor::list(&executor, &run.run)
                 .await
                 .unwrap_or_default(),

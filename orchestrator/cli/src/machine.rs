@@ -3,10 +3,19 @@
 
 use crate::edge;
 use crate::failure::Failure;
+use crate::target;
+use auria_core::plan::{Environment, Plan, PlannedStep};
+use auria_core::ticket::Ticket;
+use auria_core::{AttemptId, RunId};
+use auria_engine::docker::DockerExecutor;
+use auria_engine::executor::{
+    AttemptEvent, Executor, ListError, StartError, StopError, WatchError,
+};
 use auria_engine::machine::{Machine, MachineConfig};
 use auria_engine::process::{LauncherCommand, ProcessExecutor, ProcessOptions};
 use auria_launcher::runtime::RuntimeRoot;
 use auria_store::Store;
+use futures::stream::BoxStream;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -59,14 +68,43 @@ pub fn program_folders() -> Vec<PathBuf> {
     folders
 }
 
-/// The executor of this machine for runs in `store`.
+/// An executor of this machine.
+pub enum Local {
+    /// Without containers.
+    Process(ProcessExecutor),
+    /// In containers.
+    Docker(DockerExecutor),
+}
+
+/// The executor for a run of `plan` in `store`.
+///
+/// # Errors
+/// Where this program cannot be found, or no container engine answers.
+pub async fn executor(store: &Store, runtime: RuntimeRoot, plan: &Plan) -> Result<Local, Failure> {
+    let contained = |step: &PlannedStep| matches!(step.environment, Environment::Image { .. });
+    if !plan.steps.iter().any(contained) {
+        return Ok(Local::Process(processes(store, runtime)?));
+    }
+    let client = target::engine().await?;
+    let executor = DockerExecutor::new(options(store, runtime)?, client, Vec::new()).await;
+    executor
+        .map(Local::Docker)
+        .map_err(|error| Failure::unreachable(error.to_string()))
+}
+
+/// The executor of processes, which sees what runs in containers, too.
 ///
 /// # Errors
 /// Where this program cannot be found.
-pub fn executor(store: &Store, runtime: RuntimeRoot) -> Result<ProcessExecutor, Failure> {
+pub fn processes(store: &Store, runtime: RuntimeRoot) -> Result<ProcessExecutor, Failure> {
+    ProcessExecutor::new(options(store, runtime)?)
+        .map_err(|error| Failure::unreachable(error.to_string()))
+}
+
+fn options(store: &Store, runtime: RuntimeRoot) -> Result<ProcessOptions, Failure> {
     let launcher = LauncherCommand::of_this_program(&["launch"])
         .map_err(|error| Failure::unreachable(format!("finding this program: {error}")))?;
-    ProcessExecutor::new(ProcessOptions {
+    Ok(ProcessOptions {
         store: store.clone(),
         launcher,
         runtime,
@@ -77,5 +115,35 @@ pub fn executor(store: &Store, runtime: RuntimeRoot) -> Result<ProcessExecutor, 
             .join("work"),
         store_patience: STORE_PATIENCE,
     })
-    .map_err(|error| Failure::unreachable(error.to_string()))
+}
+
+#[async_trait::async_trait]
+impl Executor for Local {
+    async fn start(&self, ticket: &Ticket) -> Result<(), StartError> {
+        match self {
+            Self::Process(executor) => executor.start(ticket).await,
+            Self::Docker(executor) => executor.start(ticket).await,
+        }
+    }
+
+    async fn stop(&self, attempt: &AttemptId, grace: Duration) -> Result<(), StopError> {
+        match self {
+            Self::Process(executor) => executor.stop(attempt, grace).await,
+            Self::Docker(executor) => executor.stop(attempt, grace).await,
+        }
+    }
+
+    async fn list(&self, run: &RunId) -> Result<Vec<AttemptId>, ListError> {
+        match self {
+            Self::Process(executor) => executor.list(run).await,
+            Self::Docker(executor) => executor.list(run).await,
+        }
+    }
+
+    fn watch(&self, run: &RunId) -> BoxStream<'static, Result<AttemptEvent, WatchError>> {
+        match self {
+            Self::Process(executor) => executor.watch(run),
+            Self::Docker(executor) => executor.watch(run),
+        }
+    }
 }

@@ -21,6 +21,7 @@ mod planning;
 mod print;
 mod progress;
 mod report;
+mod target;
 mod terminal;
 mod transfer;
 
@@ -32,7 +33,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     if let Some(folder) = launched() {
-        return auria_launcher::main(folder);
+        return auria_engine::docker::launch(folder);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::load::{self, Which};
 use crate::machine;
 use crate::open;
+use crate::target::{self, Chosen, NotChosen};
 use auria_core::check::Pipeline;
 use auria_core::diagnostic::{Code, Diagnostic, sort};
 use auria_core::plan::{Executable, Plan};
@@ -35,6 +36,8 @@ pub struct Planned {
     pub sources: BTreeMap<Digest, PathBuf>,
     /// Where the run is kept.
     pub store: StoreUrl,
+    /// Where its steps run, as `--on` writes it.
+    pub target: &'static str,
     /// Copies of registered models, until they are uploaded.
     _staged: Vec<tempfile::TempDir>,
 }
@@ -71,7 +74,6 @@ pub async fn plan(
         .and_then(|path| path.parent().map(Path::to_owned))
         .unwrap_or_else(|| PathBuf::from("."));
     let config = Config::find(&folder)?;
-    check_target(global, &config)?;
     let store = open::store_url_beside(global, &config, &folder)?;
     let run = match name {
         Some(name) => name.parse().map_err(|error: auria_core::ids::NameError| {
@@ -82,17 +84,28 @@ pub async fn plan(
 
     let needs = planner::needs(&pipeline);
     let mut errors = missing_files(&pipeline);
+    let mut target = Chosen::Process;
+    match target::choose(global, &config, &needs).await {
+        Ok(chosen) => target = chosen,
+        Err(NotChosen::File(found)) => errors.extend(found),
+        Err(NotChosen::Failed(failure)) => return Err(failure),
+    }
     let mut facts = Facts {
         run: run.to_string(),
         folder: open::current_folder()?.to_string_lossy().into_owned(),
         force_rerun,
         computes: config.computes.keys().cloned().collect(),
         grace_ms: GRACE_MS,
-        target: Target::Process {
-            os: std::env::consts::OS.to_owned(),
-            arch: std::env::consts::ARCH.to_owned(),
-            host: host_fingerprint(),
-            executables: executables(needs.commands.iter().map(|need| need.word.as_str()))?,
+        target: match &target {
+            Chosen::Process => Target::Process {
+                os: std::env::consts::OS.to_owned(),
+                arch: std::env::consts::ARCH.to_owned(),
+                host: host_fingerprint(),
+                executables: executables(needs.commands.iter().map(|need| need.word.as_str()))?,
+            },
+            Chosen::Docker(images) => Target::Image {
+                images: images.clone(),
+            },
         },
         ..Facts::default()
     };
@@ -153,6 +166,7 @@ pub async fn plan(
                     snapshots: planned.snapshots,
                     sources: planned.sources,
                     store,
+                    target: target.word(),
                     _staged: planned.staged,
                 });
             }
@@ -259,39 +273,6 @@ async fn assets(
         planned.staged.push(staged);
     }
     Ok(errors)
-}
-
-/// That the target is one that is built.
-fn check_target(global: &Global, config: &Config) -> Result<(), Failure> {
-    let said = global
-        .on
-        .clone()
-        .or_else(|| edge::variable("AURIA_TARGET"))
-        .or_else(|| config.target.clone());
-    let Some(said) = said else { return Ok(()) };
-    let target = config
-        .computes
-        .get(&said)
-        .map_or(said.as_str(), |compute| compute.target.as_str());
-    match target {
-        "process" => Ok(()),
-        "docker" | "kubernetes" => Err(Failure::usage(format!(
-            "--on {said}: the target `{target}` is not built yet"
-        ))
-        .help("`--on process` runs the steps on this machine")),
-        _ => {
-            let computes: Vec<&str> = config.computes.keys().map(String::as_str).collect();
-            let known = if computes.is_empty() {
-                String::new()
-            } else {
-                format!(", or a compute of auria.yaml: {}", computes.join(", "))
-            };
-            Err(
-                Failure::usage(format!("--on {said}: there is no such target"))
-                    .help(format!("use `process`{known}")),
-            )
-        }
-    }
 }
 
 /// That every step can ever fit on this machine.

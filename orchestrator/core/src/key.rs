@@ -156,7 +156,13 @@ fn environment(environment: &Environment) -> Value {
             "host": process.host,
             "executable": process.executable,
         }),
-        Environment::Image { image, cuda: _ } => json!({"kind": "image", "image": image}),
+        // Where it is pinned by digest, its name does not count.
+        Environment::Image { image, cuda: _ } => {
+            let image = image
+                .rsplit_once('@')
+                .map_or(image.as_str(), |(_, digest)| digest);
+            json!({"kind": "image", "image": image})
+        }
     }
 }
 

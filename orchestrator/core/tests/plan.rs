@@ -7,7 +7,7 @@
 )]
 
 use auria_core::Digest;
-use auria_core::check::{Loaded, Pipeline, check};
+use auria_core::check::{ImageSource, Loaded, Pipeline, check};
 use auria_core::diagnostic::{Diagnostic, RenderOptions, render};
 use auria_core::document::parse;
 use auria_core::plan::{Executable, Plan, PlannedInput, TemplatePart};
@@ -113,7 +113,7 @@ fn what_has_to_be_looked_up() {
     let images: Vec<_> = needs
         .images
         .iter()
-        .map(|need| need.reference.as_str())
+        .map(|need| need.source.to_string())
         .collect();
     assert_eq!(images, ["ghcr.io/x/haiku:1"]);
     let notes = notes(&pipeline, &facts());
@@ -255,14 +255,17 @@ jobs:
 fn images_are_needed_in_containers() {
     let mut facts = facts();
     facts.target = Target::Image {
-        images: BTreeMap::from([("x:1".to_owned(), "x@sha256:0".to_owned())]),
+        images: BTreeMap::from([(
+            ImageSource::Named("x:1".to_owned()),
+            "x@sha256:0".to_owned(),
+        )]),
     };
     let text = "
 type: pipeline
 jobs:
   a: {command: tool, environment: {image: 'x:1', cuda: 12.6}}
   b: {command: tool}
-  c: {command: tool, environment: {image: x, conda_file: c.yml}}
+  c: {command: tool, environment: {conda_file: c.yml}}
   d: {command: tool, environment: 'azureml:curated@latest'}
 ";
     let pipeline = pipeline("p.yml", Some(text), &[]);
@@ -275,7 +278,7 @@ jobs:
         codes,
         [
             ("missing-image", 5),
-            ("not-yet", 6),
+            ("missing-image", 6),
             ("unknown-environment", 7)
         ]
     );

@@ -3,6 +3,7 @@
 #[cfg(feature = "testing")]
 #[expect(clippy::unwrap_used, reason = "a case that cannot go on has failed")]
 pub mod conformance;
+pub mod docker;
 pub mod driver;
 pub mod executor;
 pub mod lease;

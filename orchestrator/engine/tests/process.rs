@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     if let [_, what, folder] = arguments.as_slice()
         && what == "launch"
     {
-        return auria_launcher::main(folder.into());
+        return auria_engine::docker::launch(folder.into());
     }
     let mut arguments = Arguments::from_args();
     // Each case starts processes; more at once only wait for each other.
@@ -135,6 +135,17 @@ impl Bench for Machines {
         Box::new(ProcessExecutor::new(self.options()).unwrap())
     }
 
+    fn isolates(&self) -> bool {
+        false
+    }
+
+    fn limits_memory(&self) -> bool {
+        let probe = Tree::create(&format!("probe-{}", rand::random::<u64>()), Some(64 << 20));
+        let counts = probe.memory_kills().is_some();
+        probe.end_leftovers().unwrap();
+        counts
+    }
+
     fn kill_launcher(&self, attempt: &AttemptId) {
         self.signal(attempt, nix::sys::signal::Signal::SIGKILL);
     }
@@ -168,7 +179,6 @@ fn own_cases() -> Vec<Case<Machines>> {
         each_has_gpus_of_its_own,
         what_waits_can_be_stopped,
         what_never_fits_is_refused,
-        memory_that_runs_out_is_told,
         sigterm_to_a_launcher_is_an_eviction,
         a_store_that_is_lost_is_told_and_nothing_half_is_seen,
         a_launcher_that_died_alone_is_cleaned_up_by_the_next_orchestrator,
@@ -314,26 +324,6 @@ async fn what_never_fits_is_refused(world: OnProcess) {
         matches!(&refused, Err(StartError::Refused { message }) if message.contains("3 GPUs")),
         "{refused:?}"
     );
-    world.over().await;
-}
-
-async fn memory_that_runs_out_is_told(mut world: OnProcess) {
-    let memory = 64 << 20;
-    let probe = Tree::create(&format!("probe-{}", std::process::id()), Some(memory));
-    let counts = probe.memory_kills().is_some();
-    probe.end_leftovers().unwrap();
-    let mut ticket = world.ticket(
-        "step",
-        "set -o pipefail; head -c 200000000 /dev/zero | tail -c 200000000 | wc -c",
-    );
-    ticket.resources.memory_bytes = Some(memory);
-    if counts {
-        let end = world.fails(&ticket, Cause::OutOfMemory).await;
-        assert!(end.message.starts_with("memory ran out"), "{}", end.message);
-    } else {
-        // No cgroup may be made here, so that nothing keeps the limit.
-        assert_eq!(world.completes(&ticket).await.last_lines, ["200000000"]);
-    }
     world.over().await;
 }
 

@@ -59,6 +59,8 @@ pub(crate) enum EndedBy {
     Timeout,
     /// It was asked for.
     Stop(Cause),
+    /// The engine of its container went away, and the container with it.
+    EngineLost,
 }
 
 /// Why a command did not start.

@@ -3,6 +3,7 @@
 //! it only names the cause.
 
 use crate::command::{EndedBy, Finished};
+use crate::container::EngineError;
 use crate::stop::Stop;
 use auria_core::outcome::Cause;
 use auria_store::{ErrorKind, StoreError};
@@ -47,6 +48,18 @@ impl Failure {
             },
             format!("{doing}: {error}"),
         )
+    }
+
+    /// A container engine failed.
+    pub(crate) fn of_engine(error: &EngineError) -> Self {
+        let cause = match error {
+            EngineError::NoImage { .. } | EngineError::NoShell { .. } => Cause::Image,
+            EngineError::Refused(_) => Cause::Refused,
+            EngineError::Gone | EngineError::NeverStarted | EngineError::Unreachable(_) => {
+                Cause::NodeLost
+            }
+        };
+        Self::new(cause, error.to_string())
     }
 
     pub(crate) fn of_stop(stop: Stop, what: &str) -> Self {
@@ -98,6 +111,10 @@ pub(crate) fn verdict(finished: &Finished, timeout_ms: Option<u64>) -> Result<()
             (Cause::Canceled, format!("stopped on request; {how}"))
         }
         Some(EndedBy::Stop(cause)) => (cause, format!("its launcher got SIGTERM; {how}")),
+        Some(EndedBy::EngineLost) => (
+            Cause::NodeLost,
+            format!("the container engine went away while the command ran; {how}"),
+        ),
         None if finished.out_of_memory => (Cause::OutOfMemory, format!("memory ran out; {how}")),
         None if finished.code == 0 => return Ok(()),
         None if finished.code == 127 => (Cause::Exit, format!("{how}: a program was not found")),

@@ -10,6 +10,7 @@ mod attempt;
 mod birth;
 mod checkpoints;
 mod command;
+pub mod container;
 mod depot;
 mod failure;
 pub mod inotify;
@@ -27,12 +28,13 @@ pub mod tree;
 pub mod wire;
 mod work;
 
-pub use options::{LaunchOptions, monotonic};
+pub use options::{EngineOptions, LaunchOptions, monotonic};
 pub use work::remove as remove_work;
 
 use auria_core::outcome::Cause;
 use auria_core::run::AttemptNews;
 use auria_store::StoreUrl;
+use container::Connect;
 use runtime::{AttemptFolder, LAST_WORD, LAUNCH, RuntimeError};
 use serve::{Hub, Server};
 use std::fs::File;
@@ -80,7 +82,7 @@ enum LaunchError {
 /// [`launch`], with what goes wrong written to standard error; a [`nursery`] where that
 /// is asked for.
 #[must_use]
-pub fn main(mut folder: PathBuf) -> ExitCode {
+pub fn main(mut folder: PathBuf, engines: Option<Connect>) -> ExitCode {
     if folder == Path::new(nursery::NURSERY) {
         match nursery::wait() {
             Some(born) => folder = born,
@@ -94,15 +96,15 @@ pub fn main(mut folder: PathBuf) -> ExitCode {
         .finish();
     // Another subscriber is as good.
     let _ = tracing::subscriber::set_global_default(warnings);
-    launch(folder)
+    launch(folder, engines)
 }
 
 /// Carries out the attempt whose runtime folder is `folder`, and blocks until its
 /// end. To be called by a process of its own, before it has threads: it takes over
-/// signals and children.
+/// signals and children. `engines` reaches the engine of an attempt that has one.
 #[must_use]
-pub fn launch(folder: PathBuf) -> ExitCode {
-    match run(AttemptFolder::at(folder)) {
+pub fn launch(folder: PathBuf, engines: Option<Connect>) -> ExitCode {
+    match run(AttemptFolder::at(folder), engines) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tracing::error!("{error}");
@@ -111,7 +113,7 @@ pub fn launch(folder: PathBuf) -> ExitCode {
     }
 }
 
-fn run(folder: AttemptFolder) -> Result<u8, LaunchError> {
+fn run(folder: AttemptFolder, engines: Option<Connect>) -> Result<u8, LaunchError> {
     let options: LaunchOptions = folder
         .read(LAUNCH)?
         .ok_or_else(|| LaunchError::NoOptions(folder.path().to_owned()))?;
@@ -151,7 +153,7 @@ fn run(folder: AttemptFolder) -> Result<u8, LaunchError> {
         .enable_all()
         .build()
         .map_err(failed("start its runtime"))?;
-    let code = runtime.block_on(attend(options, folder, listener))?;
+    let code = runtime.block_on(attend(options, folder, listener, engines))?;
     // A thread that hangs on a dead file system must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     drop(lock);
@@ -162,6 +164,7 @@ async fn attend(
     options: LaunchOptions,
     folder: AttemptFolder,
     listener: Option<File>,
+    engines: Option<Connect>,
 ) -> Result<u8, LaunchError> {
     let failed = |doing| move |source| LaunchError::System { doing, source };
     // No core file or debugger of the step's user may show what this process knows.
@@ -191,7 +194,7 @@ async fn attend(
         .and_then(|listener| Server::start(listener, hub.clone(), stopper))
         .map_err(failed("listen on its socket"))?;
     let work = Work::at(options.work_folder(&folder));
-    let news = attempt::carry_out(&options, &folder, &work, &hub, stopped).await;
+    let news = attempt::carry_out(&options, &folder, &work, &hub, stopped, engines).await;
     // First where it outlasts this process, then to those who listen.
     if let Err(error) = folder.write(LAST_WORD, &news) {
         tracing::error!("the last word could not be left: {error}");

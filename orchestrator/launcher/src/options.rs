@@ -3,6 +3,7 @@
 
 use auria_core::ticket::Ticket;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,22 @@ pub struct LaunchOptions {
     pub room_at_ms: Option<u64>,
     /// How long a store that does not answer is asked again.
     pub store_patience_ms: u64,
+    /// The engine that runs the command in a container; without one it is a process
+    /// of this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineOptions>,
+}
+
+/// The engine that a launcher stands beside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineOptions {
+    /// Its address, as `DOCKER_HOST` writes it.
+    pub address: String,
+    /// Put on the container, so that it is found where its launcher is gone.
+    pub labels: BTreeMap<String, String>,
+    /// Folders and files of this host that the command also sees, each at its own
+    /// path; one that is not there is an error of the engine's.
+    pub mounts: Vec<PathBuf>,
 }
 
 /// This machine's monotonic clock, which all of its processes share.

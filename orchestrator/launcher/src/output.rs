@@ -6,8 +6,10 @@ use crate::serve::Hub;
 use auria_store::StoreError;
 use auria_store::logs::LogWriter;
 use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -24,6 +26,15 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub(crate) fn pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     Ok((pipe::Receiver::from_owned_fd(read)?, write))
+}
+
+/// A pipe with a name, for a command in a container, which sees it at its path: what
+/// reads from it, and what keeps it open until the container has ended.
+pub(crate) fn named_pipe(path: &Path) -> io::Result<(pipe::Receiver, OwnedFd)> {
+    nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let read = pipe::OpenOptions::new().open_receiver(path)?;
+    let write = std::fs::File::options().write(true).open(path)?;
+    Ok((read, write.into()))
 }
 
 /// The task that carries the command's output; ends when it is dropped.

@@ -266,6 +266,18 @@ fn names_killed(record: &str, process: u32) -> bool {
         == Some(process)
 }
 
+/// What tells the process `pid` from a later one of the same number; none where it is
+/// gone.
+#[must_use]
+pub fn identity(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name may hold spaces and brackets. State first, start time 20th.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
+    let state = fields.next()?;
+    let begun = fields.nth(18)?;
+    (!matches!(state, "Z" | "X")).then(|| format!("{pid}-{begun}"))
+}
+
 /// How often the kernel has killed a process of this machine for want of memory.
 #[must_use]
 pub fn machine_memory_kills() -> Option<u64> {

@@ -58,6 +58,16 @@ impl Work {
         self.root.join("metrics.jsonl")
     }
 
+    /// The pipe that takes the output of a command in a container.
+    pub(crate) fn pipe(&self) -> PathBuf {
+        self.root.join(".output")
+    }
+
+    /// What tells that memory ran out in a container.
+    pub(crate) fn memory(&self) -> PathBuf {
+        self.root.join(".out-of-memory")
+    }
+
     /// What else the command's environment holds.
     pub(crate) fn variables(&self, attempt: &AttemptId) -> BTreeMap<OsString, OsString> {
         let AttemptId { run, step, number } = attempt;

@@ -65,6 +65,7 @@ impl World {
             queued_ms: Some(7),
             room_at_ms: None,
             store_patience_ms: 2_000,
+            engine: None,
         };
         folder.write(LAUNCH, &options).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_auria-launcher"));

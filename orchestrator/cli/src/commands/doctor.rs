@@ -8,6 +8,7 @@ use crate::edge::{self, Terminal};
 use crate::failure::{Failure, exit};
 use crate::open;
 use crate::print;
+use crate::target;
 use crate::terminal::Paint;
 use auria_store::{Access, Store};
 use serde::Serialize;
@@ -37,6 +38,7 @@ pub async fn doctor(global: &Global) -> Result<u8, Failure> {
     let folder = open::current_folder()?;
     let config = Config::find(&folder)?;
     let mut findings = vec![machine(), gpus(), shell(), runtime(), config_file(&config)];
+    findings.push(containers().await);
     findings.push(store(global, &config).await);
     let bad = findings
         .iter()
@@ -154,6 +156,56 @@ fn config_file(config: &Config) -> Finding {
             detail: "no auria.yaml: the defaults hold".to_owned(),
             help: None,
         },
+    }
+}
+
+async fn containers() -> Finding {
+    let what = "containers";
+    let missing = |detail: String, help: &str| Finding {
+        what,
+        verdict: Verdict::Missing,
+        detail,
+        help: Some(help.to_owned()),
+    };
+    let client = match target::places().find().await {
+        Ok(client) => client,
+        Err(error) => {
+            let help = if error.tried.is_empty() {
+                "install Docker or Podman (Debian: apt-get install docker.io), start it, or say where it listens: DOCKER_HOST=unix:///PATH; steps run without containers until then"
+            } else if error
+                .tried
+                .iter()
+                .any(|why| why.contains("ermission denied"))
+            {
+                "let this user reach the socket: sudo usermod -aG docker $USER, then log in again"
+            } else {
+                "start it (systemctl start docker, or podman system service), or say where another listens: DOCKER_HOST=unix:///PATH; steps run without containers until then"
+            };
+            return missing(error.to_string(), help);
+        }
+    };
+    match client.facts().await {
+        Ok(facts) => {
+            let lacks = [
+                (!facts.limits_memory).then_some("memory"),
+                (!facts.limits_cpus).then_some("CPUs"),
+            ];
+            let lacks: Vec<&str> = lacks.into_iter().flatten().collect();
+            let detail = format!("{facts} at {}", client.address());
+            if lacks.is_empty() {
+                return Finding {
+                    what,
+                    verdict: Verdict::Good,
+                    detail,
+                    help: None,
+                };
+            }
+            missing(
+                format!("{detail}, which cannot limit {}", lacks.join(" and ")),
+                "steps that ask for that are refused; a rootless engine needs cgroup v2 with these controllers delegated to the user",
+            )
+        }
+        Err(error) => missing(error.to_string(), "ask the engine: docker info"),
     }
 }
 

@@ -40,7 +40,7 @@ pub async fn submit(global: &Global, args: &Submit) -> Result<u8, Failure> {
     }
     let store = Store::open(&planned.store, Access::Write).await?;
     say_unfinished(&store).await?;
-    let run = create(&store, planned, global).await?;
+    let run = create(&store, planned).await?;
     go(&store, &run, args.detach, global.output).await
 }
 
@@ -76,7 +76,7 @@ async fn say_unfinished(store: &Store) -> Result<(), Failure> {
 }
 
 /// Records the run and brings its snapshots to the store.
-async fn create(store: &Store, planned: Planned, global: &Global) -> Result<RunJson, Failure> {
+async fn create(store: &Store, planned: Planned) -> Result<RunJson, Failure> {
     let snapshots = planned.plan.snapshots();
     let mut run = RunJson {
         version: RUN_VERSION,
@@ -93,7 +93,7 @@ async fn create(store: &Store, planned: Planned, global: &Global) -> Result<RunJ
             user: edge::user(),
             host: edge::host(),
         },
-        target: global.on.clone().unwrap_or_else(|| "process".to_owned()),
+        target: planned.target.to_owned(),
         parameters: planned.plan.inputs.clone(),
         snapshots,
         sources: planned.sources.clone(),

@@ -9,7 +9,7 @@ use super::fields::{
 use super::loaded::File;
 use super::quantity;
 use super::read::{Object, entry_place, object, refused, shown};
-use super::types::{CodeRef, CommandBody, EnvironmentSpec, InputDecl};
+use super::types::{BuildSpec, CodeRef, CommandBody, CondaFile, EnvironmentSpec, InputDecl};
 use crate::diagnostic::suggest::{did_you_mean, or_none};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Entry, Node, Place, resolve_path};
@@ -233,7 +233,8 @@ impl Checker<'_> {
             return Some(Arc::new(EnvironmentSpec {
                 asset: Some(text.to_owned()),
                 image: None,
-                to_build: None,
+                build: None,
+                conda: None,
                 cuda: None,
                 variables: BTreeMap::new(),
                 place,
@@ -278,20 +279,32 @@ impl Checker<'_> {
 
     fn inline_environment(&mut self, node: &Node, place: &Place) -> Option<EnvironmentSpec> {
         let from = object(node, place, &ENVIRONMENT, &mut self.out)?;
-        let mut to_build = None;
-        if from.has("conda_file") {
-            to_build = Some("conda_file");
-        }
+        let conda = from.get("conda_file").map(conda_file);
+        let mut folder = None;
         if let Some(build) = from.get("build") {
-            object(&build.value, &build.key_place, &BUILD, &mut self.out);
-            to_build = Some("build");
-            if let Some(image) = from.get("image") {
-                let message = "an environment has either an `image` or a `build`";
-                self.out.push(
-                    Diagnostic::error(Code::ExclusiveKeys, message, &build.key_place)
-                        .label(&image.key_place, "the image")
-                        .help("take one of them away: a build makes the image"),
-                );
+            folder = self.build(build);
+            let others = [
+                (
+                    "image",
+                    "an environment has either an `image` or a `build`",
+                    "the image",
+                    "take one of them away: a build makes the image",
+                ),
+                (
+                    "conda_file",
+                    "an environment has either a `conda_file` or a `build`",
+                    "the file",
+                    "take one of them away: a Dockerfile can install the packages",
+                ),
+            ];
+            for (key, message, label, help) in others {
+                if let Some(other) = from.get(key) {
+                    self.out.push(
+                        Diagnostic::error(Code::ExclusiveKeys, message, &build.key_place)
+                            .label(&other.key_place, label)
+                            .help(help),
+                    );
+                }
             }
         }
         let variables = from
@@ -301,10 +314,40 @@ impl Checker<'_> {
         Some(EnvironmentSpec {
             asset: None,
             image: from.owned("image"),
-            to_build,
+            build: folder,
+            conda,
             cuda: from.get("cuda").and_then(|entry| self.cuda(entry)),
             variables,
             place: place.clone(),
+        })
+    }
+
+    /// `build`: a folder and the Dockerfile in it.
+    fn build(&mut self, entry: &Entry) -> Option<BuildSpec> {
+        let from = object(&entry.value, &entry.key_place, &BUILD, &mut self.out)?;
+        let Some(path) = from.get("path") else {
+            if from.lacks("path") {
+                let message = "`build` needs a `path`: the folder with the Dockerfile";
+                self.out.push(
+                    Diagnostic::error(Code::MissingKey, message, &entry.key_place)
+                        .help("write `build: {path: ./folder}`"),
+                );
+            }
+            return None;
+        };
+        let text = path.value.as_text()?;
+        if text.contains("://") && !text.starts_with("file://") {
+            let status = Status::NotYet("clone it, and name the folder");
+            let place = path.value.shown_at();
+            self.out
+                .push(refused("building from another place", status, place));
+            return None;
+        }
+        Some(BuildSpec {
+            path: resolve_path(path.value.place.source().base(), text),
+            dockerfile: from
+                .owned("dockerfile_path")
+                .unwrap_or_else(|| "Dockerfile".to_owned()),
         })
     }
 
@@ -587,5 +630,17 @@ fn wrong(
                 })
             })
         }
+    }
+}
+
+/// `conda_file`: a path, or written in place.
+fn conda_file(entry: &Entry) -> CondaFile {
+    let base = entry.value.place.source().base();
+    match entry.value.as_text() {
+        Some(path) => CondaFile::Path(resolve_path(base, path)),
+        None => CondaFile::Inline {
+            text: entry.value.to_json().to_string(),
+            folder: resolve_path(base, "."),
+        },
     }
 }

@@ -29,9 +29,9 @@ pub use names::check_names;
 pub use quantity::duration_ms;
 pub use schema::{SchemaKind, json_schema};
 pub use types::{
-    Bound, CodeRef, CommandBody, CommandStep, DataRef, EnvironmentSpec, Graph, GraphOutput,
-    InputDecl, InputType, Literal, Location, ParameterType, Pipeline, Settings, Step, StepInput,
-    StepOutput, Work,
+    Bound, BuildSpec, CodeRef, CommandBody, CommandStep, CondaFile, DataRef, EnvironmentSpec,
+    Graph, GraphOutput, ImageSource, InputDecl, InputType, Literal, Location, ParameterType,
+    Pipeline, Settings, Step, StepInput, StepOutput, Work,
 };
 
 use crate::diagnostic::{Code, Diagnostic, sort};

@@ -298,14 +298,89 @@ pub struct EnvironmentSpec {
     pub asset: Option<String>,
     /// An image.
     pub image: Option<String>,
-    /// `conda_file` or `build`: an image that has to be made.
-    pub to_build: Option<&'static str>,
+    /// `build`: a folder that an image is built from.
+    pub build: Option<BuildSpec>,
+    /// `conda_file`: packages to add to the image.
+    pub conda: Option<CondaFile>,
     /// The CUDA version the image is pinned to.
     pub cuda: Option<CudaPin>,
     /// Variables that it sets.
     pub variables: BTreeMap<String, String>,
     /// Where it is named.
     pub place: Place,
+}
+
+/// `environment.build`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BuildSpec {
+    /// The folder, joined to the folder of the file that names it.
+    pub path: String,
+    /// The Dockerfile in it.
+    pub dockerfile: String,
+}
+
+/// `environment.conda_file`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CondaFile {
+    /// A file, joined to the folder of the file that names it.
+    Path(String),
+    /// Written in place.
+    Inline {
+        /// Its content, as JSON, which is YAML too.
+        text: String,
+        /// The folder that its relative paths are below.
+        folder: String,
+    },
+}
+
+/// What a step's container is made from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ImageSource {
+    /// An image, or a registered environment (`azureml:…`).
+    Named(String),
+    /// A folder to build.
+    Build(BuildSpec),
+    /// An image and the packages to add to it.
+    Conda {
+        /// The image.
+        base: String,
+        /// The packages.
+        file: CondaFile,
+    },
+}
+
+impl EnvironmentSpec {
+    /// What its containers are made from; `None` where it says nothing of that.
+    #[must_use]
+    pub fn source(&self) -> Option<ImageSource> {
+        if let Some(build) = &self.build {
+            return Some(ImageSource::Build(build.clone()));
+        }
+        let base = self.image.clone().or_else(|| self.asset.clone())?;
+        Some(match &self.conda {
+            Some(file) => ImageSource::Conda {
+                base,
+                file: file.clone(),
+            },
+            None => ImageSource::Named(base),
+        })
+    }
+}
+
+impl std::fmt::Display for ImageSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Named(name) => f.write_str(name),
+            Self::Build(build) => write!(f, "the build of {}", build.path),
+            Self::Conda { base, file } => {
+                let file = match file {
+                    CondaFile::Path(path) => path.as_str(),
+                    CondaFile::Inline { .. } => "`conda_file`",
+                };
+                write!(f, "{base} with {file}")
+            }
+        }
+    }
 }
 
 /// A component: what a job can name.

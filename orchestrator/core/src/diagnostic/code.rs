@@ -139,6 +139,7 @@ codes! {
         RecursiveComponent "recursive-component" Alone "A component includes itself."
         UnknownEnvironment "unknown-environment" Alone "An environment is named that does not exist."
         MissingImage "missing-image" OfTheWhole "A step names no image, and its target needs one."
+        ImageUnavailable "image-unavailable" OfTheWhole "An image cannot be pulled or built."
         EnvironmentIgnored "environment-ignored" OfTheWhole "The target uses no images: a step's environment changes nothing."
         UnknownAsset "unknown-asset" OfTheWhole "Registered data or a model is named that does not exist."
         BadPlace "bad-place" Alone "An output cannot be copied to the place that its `path` names."

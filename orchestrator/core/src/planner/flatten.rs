@@ -347,12 +347,7 @@ impl<'a> Planner<'a> {
                 .iter()
                 .map(|(name, (pieces, _))| (name.clone(), template(pieces, &self.words))),
         );
-        let settings = &self.pipeline.settings;
-        let compute = command
-            .compute
-            .as_ref()
-            .or(self.pipeline.compute.as_ref())
-            .or(settings.default_compute.as_ref());
+        let compute = compute_of(self.pipeline, command);
         PlannedStep {
             path,
             display_name: step.display_name.clone(),
@@ -541,11 +536,23 @@ fn ends(graph: &Graph, index: usize, prefix: Option<&StepPath>, into: &mut BTree
     }
 }
 
+/// The compute that a step names, or its pipeline for it.
+pub(super) fn compute_of<'a>(
+    pipeline: &'a Pipeline,
+    command: &'a CommandStep,
+) -> Option<&'a String> {
+    command
+        .compute
+        .as_ref()
+        .or(pipeline.compute.as_ref())
+        .or(pipeline.settings.default_compute.as_ref())
+}
+
 /// Calls `f` for every step that runs a command, also inside pipelines.
-pub(super) fn each_command<'a>(graph: &'a Graph, f: &mut impl FnMut(&'a CommandStep)) {
+pub(super) fn each_command<'a>(graph: &'a Graph, f: &mut impl FnMut(&'a Step, &'a CommandStep)) {
     for step in &graph.steps {
         match &step.work {
-            Work::Command(command) => f(command),
+            Work::Command(command) => f(step, command),
             Work::Pipeline(inner) => each_command(inner, f),
         }
     }

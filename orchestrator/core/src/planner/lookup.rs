@@ -3,7 +3,7 @@
 use super::flatten::Planner;
 use super::text::program;
 use super::{Asset, Target};
-use crate::check::{CommandStep, DataRef, EnvironmentSpec, Location, Step};
+use crate::check::{CommandStep, DataRef, EnvironmentSpec, ImageSource, Location, Step};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::Place;
 use crate::plan::{DataType, Environment, InputMode, PlannedInput, ProcessEnvironment};
@@ -14,6 +14,16 @@ impl Planner<'_> {
         if mode == InputMode::Direct
             && let Some(value) = self.direct(&data.location)
         {
+            // A container sees a path of this machine only where it is told of it.
+            if let (Target::Image { .. }, Location::Local(_)) = (&self.facts.target, &data.location)
+            {
+                return PlannedInput::External {
+                    uri: value,
+                    pin: String::new(),
+                    data_type: data.data_type.unwrap_or_default(),
+                    mode,
+                };
+            }
             return PlannedInput::Literal { value };
         }
         let (Location::Local(name) | Location::Uri(name) | Location::Asset(name)) = &data.location;
@@ -77,6 +87,7 @@ impl Planner<'_> {
             let help = match code {
                 Code::UnknownAsset => "`auria-pipeline model list` lists what is registered",
                 Code::UnknownEnvironment => "name an image instead: `environment: {image: …}`",
+                Code::MissingImage => "name an image that the engine has, or can pull or build",
                 Code::UnknownObject => {
                     "look at the address: nothing is there, or it may not be read"
                 }
@@ -123,11 +134,9 @@ impl Planner<'_> {
                 image: named,
             }),
             Target::Image { images } => {
-                let image = named.clone().and_then(|name| match images.get(&name) {
-                    Some(pinned) => Some(pinned.clone()),
-                    None if name.starts_with("azureml:") => None,
-                    None => Some(name),
-                });
+                let image = spec
+                    .and_then(EnvironmentSpec::source)
+                    .and_then(|source| images.get(&source).cloned());
                 self.image_errors(spec, image.is_some(), step);
                 Environment::Image {
                     image: image.or(named).unwrap_or_default(),
@@ -139,14 +148,25 @@ impl Planner<'_> {
 
     fn image_errors(&mut self, spec: Option<&EnvironmentSpec>, found: bool, step: &Step) {
         let place = spec.map_or(&step.place, |spec| &spec.place);
-        if let Some(key) = spec.and_then(|spec| spec.to_build) {
-            let message = format!("building an image from `{key}` is not built yet");
-            let found = Diagnostic::error(Code::NotYet, message, place);
-            self.errors
-                .push(found.help("instead: build the image, and name it with `image:`"));
-        } else if let Some(asset) = spec.and_then(|spec| spec.asset.as_ref()).filter(|_| !found) {
-            self.missing(Code::UnknownEnvironment, asset, place);
-        } else if !found {
+        if found {
+            return;
+        }
+        let source = spec.and_then(EnvironmentSpec::source);
+        if let Some(source) = source {
+            let code = match &source {
+                ImageSource::Named(name) if name.starts_with("azureml:") => {
+                    Code::UnknownEnvironment
+                }
+                _ => Code::MissingImage,
+            };
+            self.missing(code, &source.to_string(), place);
+        } else if spec.is_some_and(|spec| spec.conda.is_some()) {
+            let message = "`conda_file` adds packages to an image, and no `image` is named";
+            let found = Diagnostic::error(Code::MissingImage, message, place);
+            self.errors.push(found.help(
+                "name one that carries micromamba, mamba or conda, such as `image: mambaorg/micromamba:2`",
+            ));
+        } else {
             let message = format!("the step `{}` names no image to run in", step.name);
             let found = Diagnostic::error(Code::MissingImage, message, place);
             self.errors

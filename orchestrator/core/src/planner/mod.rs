@@ -8,9 +8,9 @@ mod lookup;
 mod needs;
 mod text;
 
-pub use needs::{AssetNeed, CommandNeed, Needs, PathKind, PathNeed, UriNeed, needs};
+pub use needs::{AssetNeed, CommandNeed, ImageNeed, Needs, PathKind, PathNeed, UriNeed, needs};
 
-use crate::check::{EnvironmentSpec, Pipeline};
+use crate::check::{EnvironmentSpec, ImageSource, Pipeline};
 use crate::diagnostic::{Code, Diagnostic, sort};
 use crate::digest::Digest;
 use crate::plan::{DataType, Executable, Plan};
@@ -87,8 +87,8 @@ pub enum Target {
     },
     /// In containers.
     Image {
-        /// References pinned by digest, by the image or `azureml:` name in the file.
-        images: BTreeMap<String, String>,
+        /// References pinned by digest, by what [`Needs::images`] gives.
+        images: BTreeMap<ImageSource, String>,
     },
 }
 
@@ -120,11 +120,9 @@ pub fn notes(pipeline: &Pipeline, facts: &Facts) -> Vec<Diagnostic> {
     let Target::Process { .. } = facts.target else {
         return Vec::new();
     };
-    let ignored = |spec: &EnvironmentSpec| {
-        spec.asset.is_some() || spec.image.is_some() || spec.to_build.is_some()
-    };
+    let ignored = |spec: &EnvironmentSpec| spec.source().is_some() || spec.conda.is_some();
     let mut places = Vec::new();
-    flatten::each_command(&pipeline.graph, &mut |step| {
+    flatten::each_command(&pipeline.graph, &mut |_, step| {
         let environment = step
             .environment
             .as_deref()
@@ -140,5 +138,5 @@ pub fn notes(pipeline: &Pipeline, facts: &Facts) -> Vec<Diagnostic> {
     };
     let message = "steps run in this machine's own environment: their images are not used";
     let found = Diagnostic::warning(Code::EnvironmentIgnored, message, first);
-    vec![found.help("targets that use images (`docker`, `kubernetes`) are not built yet")]
+    vec![found.help("`--on docker` runs each step in its image")]
 }

@@ -2,9 +2,9 @@
 //! registered assets, programs. Lists them, each once, with the place that names
 //! them first.
 
-use super::flatten::{each_command, wanted};
+use super::flatten::{compute_of, each_command, wanted};
 use super::text::program;
-use crate::check::{Location, Pipeline};
+use crate::check::{ImageSource, Location, Pipeline};
 use crate::document::Place;
 use crate::plan::DataType;
 use std::collections::BTreeMap;
@@ -20,8 +20,21 @@ pub struct Needs {
     pub assets: Vec<AssetNeed>,
     /// Programs that commands start, for `process`.
     pub commands: Vec<CommandNeed>,
-    /// Images, and registered environments (`azureml:…`), for `docker` and `kubernetes`.
-    pub images: Vec<AssetNeed>,
+    /// What containers are made from, for `docker` and `kubernetes`.
+    pub images: Vec<ImageNeed>,
+    /// Steps that name no image.
+    pub without_image: Vec<String>,
+    /// Steps by the compute that they, or their pipeline for them, name.
+    pub computes: BTreeMap<Option<String>, Vec<String>>,
+}
+
+/// What a container is made from.
+#[derive(Clone, Debug)]
+pub struct ImageNeed {
+    /// An image, or what it is built from.
+    pub source: ImageSource,
+    /// Where it is named.
+    pub place: Place,
 }
 
 /// A local file or folder.
@@ -53,7 +66,7 @@ pub struct UriNeed {
     pub place: Place,
 }
 
-/// A registered asset, or an image.
+/// A registered asset.
 #[derive(Clone, Debug)]
 pub struct AssetNeed {
     /// As the file writes it: `azureml:NAME:VERSION`.
@@ -78,7 +91,9 @@ pub fn needs(pipeline: &Pipeline) -> Needs {
     let mut uris: BTreeMap<String, Place> = BTreeMap::new();
     let mut assets: BTreeMap<String, Place> = BTreeMap::new();
     let mut commands: BTreeMap<String, Place> = BTreeMap::new();
-    let mut images: BTreeMap<String, Place> = BTreeMap::new();
+    let mut images: BTreeMap<ImageSource, Place> = BTreeMap::new();
+    let mut without_image = Vec::new();
+    let mut computes: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
     for (name, data) in wanted(pipeline) {
         let place = data.place;
         match data.location {
@@ -90,7 +105,11 @@ pub fn needs(pipeline: &Pipeline) -> Needs {
             Location::Uri(_) => drop(uris.insert(name, place)),
         }
     }
-    each_command(&pipeline.graph, &mut |step| {
+    each_command(&pipeline.graph, &mut |named, step| {
+        computes
+            .entry(compute_of(pipeline, step).cloned())
+            .or_default()
+            .push(named.name.clone());
         if let Some(code) = &step.body.code {
             let need = PathNeed {
                 path: code.path.clone(),
@@ -109,12 +128,9 @@ pub fn needs(pipeline: &Pipeline) -> Needs {
             .environment
             .as_deref()
             .or(step.body.environment.as_deref());
-        if let Some(spec) = environment
-            && let Some(image) = spec.image.as_ref().or(spec.asset.as_ref())
-        {
-            images
-                .entry(image.clone())
-                .or_insert_with(|| spec.place.clone());
+        match environment.and_then(|spec| Some((spec.source()?, &spec.place))) {
+            Some((source, place)) => drop(images.entry(source).or_insert_with(|| place.clone())),
+            None => without_image.push(named.name.clone()),
         }
     });
     let asset = |(reference, place)| AssetNeed { reference, place };
@@ -129,6 +145,11 @@ pub fn needs(pipeline: &Pipeline) -> Needs {
             .into_iter()
             .map(|(word, place)| CommandNeed { word, place })
             .collect(),
-        images: images.into_iter().map(asset).collect(),
+        images: images
+            .into_iter()
+            .map(|(source, place)| ImageNeed { source, place })
+            .collect(),
+        without_image,
+        computes,
     }
 }

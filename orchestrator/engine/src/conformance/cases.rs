@@ -1,5 +1,10 @@
 //! The cases, each named after what it tries.
 
+use super::held::{
+    a_shell_pipe_ends_by_itself, cpus_are_held, memory_that_runs_out_is_told,
+    no_network_is_kept_or_refused, nothing_of_the_store_is_seen, variables_are_kept,
+    what_a_step_makes_belongs_to_the_user,
+};
 use super::world::{World, with_output};
 use super::{Bench, Case};
 use auria_core::outcome::{Cause, Status};
@@ -39,13 +44,20 @@ cases!(
     another_executor_sees_the_end,
     another_executor_can_stop_it,
     stopping_what_never_was,
+    memory_that_runs_out_is_told,
+    cpus_are_held,
+    no_network_is_kept_or_refused,
+    what_a_step_makes_belongs_to_the_user,
+    variables_are_kept,
+    a_shell_pipe_ends_by_itself,
+    nothing_of_the_store_is_seen,
 );
 
-fn text(text: &str) -> TemplatePart {
+pub(super) fn text(text: &str) -> TemplatePart {
     TemplatePart::Text(text.to_owned())
 }
 
-fn output(name: &str) -> TemplatePart {
+pub(super) fn output(name: &str) -> TemplatePart {
     TemplatePart::Output(name.to_owned())
 }
 
@@ -179,7 +191,7 @@ async fn what_takes_too_long_is_ended<B: Bench>(mut world: World<B>) {
 }
 
 async fn long_logs_are_whole<B: Bench>(mut world: World<B>) {
-    let bytes: usize = 20_000_000;
+    let bytes: usize = 100_000_000;
     let ticket = world.ticket("step", format!("yes 0123456789abcde | head -c {bytes}"));
     let outcome = world.completes(&ticket).await;
     let log = world.log(&ticket.attempt, outcome.nonce.as_ref()).await;

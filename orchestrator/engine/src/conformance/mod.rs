@@ -4,10 +4,11 @@
 //! driver, no run state.
 
 mod cases;
+mod held;
 mod world;
 
 pub use cases::cases;
-pub use world::{World, processes_with};
+pub use world::{SECRET, World, processes_with};
 
 use crate::executor::Executor;
 use auria_core::AttemptId;
@@ -29,6 +30,13 @@ pub trait Bench: Send + Sync + Sized + 'static {
 
     /// Another orchestrator's executor on the same machine.
     fn executor(&self) -> Box<dyn Executor>;
+
+    /// Whether commands see nothing of this host but what they are given, and are held to
+    /// what they ask for.
+    fn isolates(&self) -> bool;
+
+    /// Whether a step's memory can be limited here.
+    fn limits_memory(&self) -> bool;
 
     /// Kills the attempt's launcher with SIGKILL.
     fn kill_launcher(&self, attempt: &AttemptId);

@@ -24,6 +24,10 @@ const LONG: Duration = Duration::from_secs(60);
 /// The variable by which a case's processes are found.
 const MARK: &str = "AURIA_CONFORMANCE";
 
+/// A variable that holds a secret where benches isolate: the program that runs the cases
+/// sets it, so that launchers have it and their containers must not.
+pub const SECRET: (&str, &str) = ("AWS_SECRET_ACCESS_KEY", "conformance-4f2a91");
+
 /// How many processes carry `mark`.
 #[must_use]
 pub fn processes_with(mark: &str) -> usize {

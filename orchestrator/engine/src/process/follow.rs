@@ -7,6 +7,7 @@ use super::hub::StopOrder;
 use super::launch::{LaunchError, launch};
 use super::slots::Share;
 use super::{Inner, Waiting, end_leftovers};
+use crate::docker;
 use crate::executor::is_last;
 use auria_core::AttemptId;
 use auria_core::outcome::{Cause, Claim, EndRecord, Timings};
@@ -70,7 +71,12 @@ pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
         room_at_ms: u64::try_from(monotonic().as_millis()).ok(),
         store_patience_ms: u64::try_from(inner.options.store_patience.as_millis())
             .unwrap_or(u64::MAX),
+        engine: None,
     };
+    options.engine = inner
+        .beside
+        .as_ref()
+        .map(|beside| docker::engine_options(beside, &inner.options.runtime, &options.ticket));
     let (starter, place) = (inner.clone(), folder.clone());
     let started = tokio::task::spawn_blocking(move || {
         let new = place.create()?;
@@ -181,6 +187,7 @@ pub(super) async fn follow(
         patience,
         pid: None,
         killed: false,
+        clean: true,
         last_lines: VecDeque::new(),
     };
     let last = following.until_last().await;
@@ -205,6 +212,8 @@ struct Following {
     pid: Option<i32>,
     /// Whether we killed it.
     killed: bool,
+    /// Whether nothing of it is left that only its folder tells of.
+    clean: bool,
     last_lines: VecDeque<String>,
 }
 
@@ -334,14 +343,17 @@ impl Following {
                 .unwrap_or_else(|| Tree::of_key(&key));
             let memory_kills = tree.memory_kills().unwrap_or(0);
             // Another may have the attempt again by now; then it cleans up.
-            if folder.path().is_dir()
+            let clean = if folder.path().is_dir()
                 && let Ok(Some(_lock)) = folder.try_lock()
             {
-                end_leftovers(&folder);
-            }
-            (word, memory_kills)
+                end_leftovers(&folder)
+            } else {
+                true
+            };
+            (word, memory_kills, clean)
         });
-        let (word, memory_kills) = read.await.unwrap_or((None, 0));
+        let (word, memory_kills, clean) = read.await.unwrap_or((None, 0, true));
+        self.clean = clean;
         if let Some(word) = word {
             return word;
         }
@@ -453,7 +465,7 @@ impl Following {
         if let Some(started) = &mut self.started {
             let _ = started.launcher.wait().await;
         }
-        if !forget {
+        if !forget || !self.clean {
             return;
         }
         let folder = self.folder;

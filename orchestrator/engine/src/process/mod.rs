@@ -11,6 +11,7 @@ pub mod slots;
 
 pub use launch::LauncherCommand;
 
+use crate::docker::leftovers;
 use crate::executor::{AttemptEvent, Executor, ListError, StartError, StopError, WatchError};
 use crate::machine::Machine;
 use auria_core::plan::Environment;
@@ -60,6 +61,15 @@ pub struct ProcessOptions {
     pub store_patience: Duration,
 }
 
+/// The engine beside whose containers launchers stand, for the executor `docker`.
+#[derive(Clone, Debug)]
+pub(crate) struct Beside {
+    /// Its address.
+    pub(crate) address: String,
+    /// What every container sees of this host beside its own work folder.
+    pub(crate) mounts: Vec<PathBuf>,
+}
+
 /// The executor `process`. When it is dropped, launchers go on; what still waits
 /// for room is forgotten.
 #[derive(Debug)]
@@ -70,6 +80,7 @@ pub struct ProcessExecutor {
 #[derive(Debug)]
 struct Inner {
     options: ProcessOptions,
+    beside: Option<Beside>,
     this_program: PathBuf,
     slots: Arc<Slots>,
     nursery: Nursery,
@@ -97,6 +108,13 @@ impl ProcessExecutor {
     /// # Errors
     /// Where the runtime folder cannot be used.
     pub fn new(options: ProcessOptions) -> Result<Self, RuntimeError> {
+        Self::beside(options, None)
+    }
+
+    pub(crate) fn beside(
+        options: ProcessOptions,
+        beside: Option<Beside>,
+    ) -> Result<Self, RuntimeError> {
         let folder = options.runtime.path().to_owned();
         let slots = Slots::open(options.machine.clone(), &folder).map_err(|source| {
             RuntimeError::Folder {
@@ -106,6 +124,7 @@ impl ProcessExecutor {
         })?;
         let inner = Arc::new(Inner {
             options,
+            beside,
             this_program: std::env::current_exe().unwrap_or_default(),
             slots: Arc::new(slots),
             nursery: Nursery::default(),
@@ -123,6 +142,42 @@ impl ProcessExecutor {
     #[must_use]
     pub fn machine(&self) -> &Machine {
         &self.inner.options.machine
+    }
+
+    /// Lets an attempt wait for room, once; one that runs already is listened to.
+    pub(crate) fn queue(&self, ticket: &Ticket) -> Result<(), StartError> {
+        let Ticket {
+            attempt, resources, ..
+        } = ticket;
+        let inner = &self.inner;
+        if let Err(refusal) = inner.options.machine.check(resources) {
+            return Err(StartError::Refused {
+                message: refusal.to_string(),
+            });
+        }
+        let folder = inner.folder(attempt);
+        if folder.is_held().unwrap_or(false) && folder.socket().exists() {
+            inner.attach(attempt, folder);
+            return Ok(());
+        }
+        if let Some(stops) = inner.hub.begin(attempt, true) {
+            let need = Need::of(resources, &inner.options.machine);
+            let waiting = Waiting {
+                ticket: ticket.clone(),
+                need,
+                stops,
+                since: Instant::now(),
+                told: false,
+            };
+            inner.queue().push_back(waiting);
+            inner.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Runs `task` until this executor is dropped.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.spawn(task);
     }
 }
 
@@ -189,9 +244,11 @@ impl Inner {
 impl Executor for ProcessExecutor {
     async fn start(&self, ticket: &Ticket) -> Result<(), StartError> {
         let Ticket {
-            attempt,
             environment,
-            resources,
+            network,
+            // Looked at where it waits for room.
+            attempt: _,
+            resources: _,
             // Carried out by the launcher.
             version: _,
             claims_before: _,
@@ -209,7 +266,6 @@ impl Executor for ProcessExecutor {
             key: _,
             // Resolved to resources before.
             compute: _,
-            network,
         } = ticket;
         let refuse = |message: String| Err(StartError::Refused { message });
         if let Environment::Image { image, .. } = environment {
@@ -223,28 +279,7 @@ impl Executor for ProcessExecutor {
                     .to_owned(),
             );
         }
-        let inner = &self.inner;
-        if let Err(refusal) = inner.options.machine.check(resources) {
-            return refuse(refusal.to_string());
-        }
-        let folder = inner.folder(attempt);
-        if folder.is_held().unwrap_or(false) && folder.socket().exists() {
-            inner.attach(attempt, folder);
-            return Ok(());
-        }
-        if let Some(stops) = inner.hub.begin(attempt, true) {
-            let need = Need::of(resources, &inner.options.machine);
-            let waiting = Waiting {
-                ticket: ticket.clone(),
-                need,
-                stops,
-                since: Instant::now(),
-                told: false,
-            };
-            inner.queue().push_back(waiting);
-            inner.changed.notify_one();
-        }
-        Ok(())
+        self.queue(ticket)
     }
 
     async fn stop(&self, attempt: &AttemptId, grace: Duration) -> Result<(), StopError> {
@@ -386,7 +421,10 @@ fn clean_stale(options: &ProcessOptions) -> Result<(), RuntimeError> {
         let Some(lock) = folder.try_lock()? else {
             continue;
         };
-        end_leftovers(&folder);
+        if !end_leftovers(&folder) {
+            // Its engine is away; what the folder says of it is needed again.
+            continue;
+        }
         let age = folder
             .path()
             .metadata()
@@ -401,9 +439,17 @@ fn clean_stale(options: &ProcessOptions) -> Result<(), RuntimeError> {
     options.runtime.sweep()
 }
 
-/// Ends the processes of an attempt whose launcher is gone, and removes its work
-/// folder. The caller holds its lock. Blocks.
-fn end_leftovers(folder: &AttemptFolder) {
+/// Ends the container or the processes of an attempt whose launcher is gone, and
+/// removes its work folder; whether all of it is gone. The caller holds its lock.
+/// Blocks; needs a tokio runtime.
+fn end_leftovers(folder: &AttemptFolder) -> bool {
+    let options = folder.read::<LaunchOptions>(LAUNCH).ok().flatten();
+    let contained = options.as_ref().is_none_or(|options| {
+        options
+            .engine
+            .as_ref()
+            .is_none_or(|engine| leftovers::remove(engine, folder))
+    });
     let tree = folder
         .read::<Tree>(TREE)
         .ok()
@@ -412,9 +458,10 @@ fn end_leftovers(folder: &AttemptFolder) {
     if let Err(left) = tree.end_leftovers() {
         tracing::warn!("processes of a dead launcher do not end: {left:?}");
     }
-    if let Ok(Some(options)) = folder.read::<LaunchOptions>(LAUNCH)
+    if let Some(options) = options
         && let Err(error) = auria_launcher::remove_work(&options.work_folder(folder))
     {
         tracing::warn!("a dead launcher's work folder is left: {error}");
     }
+    contained
 }

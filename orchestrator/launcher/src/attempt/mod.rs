@@ -1,30 +1,32 @@
 //! One attempt from its claim to its last word: claim, fetch, run, publish, commit.
 //! The order of its records is `sequence`'s; what each does is its own module's.
 
+mod runner;
+
 use crate::checkpoints::Keeper;
-use crate::command::{self, Finished, Prepared, StartError};
+use crate::command::Finished;
+use crate::container::Connect;
 use crate::depot::Depot;
 use crate::failure::{Failure, chain, verdict};
 use crate::metrics::Metrics;
 use crate::options::{LaunchOptions, millis, monotonic};
 use crate::output;
-use crate::runtime::{AttemptFolder, TREE};
+use crate::runtime::AttemptFolder;
 use crate::sequence;
 use crate::serve::Hub;
 use crate::stop::Stopped;
 use crate::template::Values;
-use crate::tree::{self, Tree};
 use crate::work::Work;
 use auria_core::outcome::{
     Artifact, Cause, Checkpoint, Claim, EndRecord, Outcome, Status, Timings,
 };
-use auria_core::plan::{DataType, Environment, InputMode};
+use auria_core::plan::{DataType, InputMode};
 use auria_core::run::{AttemptNews, Phase};
 use auria_core::ticket::{Ticket, TicketInput};
 use auria_core::{Nonce, Timestamp};
 use auria_store::{StoreError, now};
+use runner::InImage;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -40,6 +42,7 @@ struct Attempt<'a> {
     folder: &'a AttemptFolder,
     hub: &'a Hub,
     stopped: Stopped,
+    engines: Option<Connect>,
     depot: Depot,
     work: Work,
     node: String,
@@ -56,6 +59,7 @@ pub(crate) async fn carry_out(
     work: &Work,
     hub: &Hub,
     stopped: Stopped,
+    engines: Option<Connect>,
 ) -> AttemptNews {
     let launched = monotonic();
     let ticket = &options.ticket;
@@ -87,6 +91,7 @@ pub(crate) async fn carry_out(
         folder,
         hub,
         stopped,
+        engines,
         depot: depot.clone(),
         work: work.clone(),
         node,
@@ -143,12 +148,7 @@ impl Attempt<'_> {
 
     /// Everything but the commit: the step's outputs, or why there are none.
     async fn make(&mut self) -> Result<BTreeMap<String, Artifact>, Failure> {
-        if let Environment::Image { image, .. } = &self.ticket.environment {
-            return Err(Failure::new(
-                Cause::Refused,
-                format!("it wants the image `{image}`, and runs without a container"),
-            ));
-        }
+        let container = self.container().await?;
         self.phase(Phase::Fetching);
         let began = Instant::now();
         let mut stopped = self.stopped.clone();
@@ -161,7 +161,7 @@ impl Attempt<'_> {
         self.timings.fetched_ms = Some(millis(began.elapsed()));
 
         self.phase(Phase::Running);
-        let finished = self.run_command(&values).await?;
+        let finished = self.run_command(&values, container.as_ref()).await?;
         self.timings.ran_ms = Some(millis(finished.ran));
 
         self.phase(Phase::Publishing);
@@ -253,64 +253,18 @@ impl Attempt<'_> {
         Ok(values)
     }
 
-    fn prepare(&self, values: &Values, output: std::os::fd::OwnedFd) -> Result<Prepared, Failure> {
-        let filled = |template| {
-            values
-                .fill(template)
-                .map_err(|error| Failure::new(Cause::Refused, error.to_string()))
+    async fn run_command(
+        &mut self,
+        values: &Values,
+        container: Option<&InImage>,
+    ) -> Result<Finished, Failure> {
+        let pipe = match container {
+            Some(_) => output::named_pipe(&self.work.pipe()),
+            None => output::pipe(),
         };
-        let mut environment = host_environment();
-        environment.extend(self.work.variables(&self.ticket.attempt));
-        environment.insert(tree::MARK.into(), self.folder.key().into());
-        environment.insert(
-            "CUDA_VISIBLE_DEVICES".into(),
-            self.options.gpus.join(",").into(),
-        );
-        // As many threads as cores were asked for: numeric libraries would take all.
-        let cores = self
-            .ticket
-            .resources
-            .cpu_millis
-            .unwrap_or(1000)
-            .div_ceil(1000);
-        environment
-            .entry("OMP_NUM_THREADS".into())
-            .or_insert_with(|| cores.to_string().into());
-        for (name, value) in &self.ticket.variables {
-            environment.insert(name.into(), filled(value)?.into());
-        }
-        let path = environment
-            .get(std::ffi::OsStr::new("PATH"))
-            .cloned()
-            .unwrap_or_else(|| "/usr/bin:/bin".into());
-        let folders = self
-            .options
-            .path
-            .iter()
-            .cloned()
-            .chain(std::env::split_paths(&path));
-        let path = std::env::join_paths(folders).map_err(|error| {
-            Failure::new(Cause::Refused, format!("its PATH cannot be set: {error}"))
-        })?;
-        environment.insert("PATH".into(), path);
-        Ok(Prepared {
-            text: filled(&self.ticket.command)?,
-            folder: self.work.code(),
-            environment,
-            output,
-            timeout: self.ticket.timeout_ms.map(Duration::from_millis),
-            grace: Duration::from_millis(self.ticket.grace_ms),
-        })
-    }
-
-    async fn run_command(&mut self, values: &Values) -> Result<Finished, Failure> {
         let (read, write) =
-            output::pipe().map_err(|error| Failure::of_disk("could not make a pipe", &error))?;
-        let prepared = self.prepare(values, write)?;
-        let tree = Tree::create(&self.folder.key(), self.ticket.resources.memory_bytes);
-        if let Err(error) = self.folder.write(TREE, &tree) {
-            tracing::warn!("the step's processes could not be written down: {error}");
-        }
+            pipe.map_err(|error| Failure::of_disk("could not make a pipe", &error))?;
+        let runner = self.runner(values, write, container)?;
         let log = self.depot.log(&self.nonce);
         let pump = output::Pump::start(read, log, self.hub.clone(), self.depot.patience());
         let metrics = Metrics::start(self.depot.clone(), self.nonce.clone(), &self.work);
@@ -323,21 +277,17 @@ impl Attempt<'_> {
             keeper.map_err(|error| Failure::of_disk("could not watch its checkpoints", &error));
         let finished = match keeper {
             Ok(keeper) => {
-                let finished = command::run(prepared, &tree, self.stopped.clone()).await;
+                let finished = runner.run(self.stopped.clone()).await;
                 self.checkpoint = keeper
                     .finish(Duration::from_millis(self.ticket.publish_grace_ms))
                     .await;
-                finished.map_err(|error| match &error {
-                    StartError::NoShell => Failure::new(Cause::Image, error.to_string()),
-                    StartError::System { .. } => Failure::new(Cause::Exit, error.to_string()),
-                })
+                finished
             }
             Err(failure) => {
-                drop(prepared);
+                runner.discard();
                 Err(failure)
             }
         };
-        tree.remove();
         let logged = self.depot.told("write the log", pump.finish()).await;
         let measured = self.depot.told("write the metrics", metrics.finish()).await;
         if let Err(error) = logged.and(measured) {
@@ -505,24 +455,6 @@ impl Attempt<'_> {
 /// A path of ours as text; all of them are.
 pub(crate) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
-}
-
-/// The launcher's own environment without what concerns only the orchestrator.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "on `process` the command inherits the environment of its host"
-)]
-fn host_environment() -> BTreeMap<OsString, OsString> {
-    let ours = [
-        "AURIA_STORE",
-        "AURIA_SERVER",
-        "AURIA_CHECKPOINTS",
-        "AURIA_METRICS",
-        tree::MARK,
-    ];
-    std::env::vars_os()
-        .filter(|(name, _)| !ours.iter().any(|ours| name == *ours))
-        .collect()
 }
 
 /// This machine's name.
