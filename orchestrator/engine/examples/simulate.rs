@@ -9,6 +9,8 @@ use std::time::Instant;
 
 /// Schedules that a thread takes at a time.
 const BATCH: u64 = 50;
+/// Schedules that are played twice, to see that a seed is a schedule.
+const REPLAYED: usize = 100;
 /// From so many schedules on, what never happened is a failure.
 const COVERING: u64 = 20_000;
 /// A mutant is found within so many schedules.
@@ -135,6 +137,11 @@ fn many(options: &Options, mutant: Option<Mutant>) -> bool {
         }
     });
     let took = began.elapsed();
+    for seed in (options.first..).take(REPLAYED.min(options.schedules as usize)) {
+        if let Some(differs) = replay(seed, mutant) {
+            totals.fail(seed, differs);
+        }
+    }
     println!("{}", totals.coverage());
     for line in totals.unseen() {
         println!("{line}");
@@ -170,6 +177,34 @@ fn many(options: &Options, mutant: Option<Mutant>) -> bool {
         totals.failed + lacking,
     );
     totals.failed + lacking == 0
+}
+
+/// Plays a schedule twice; where the second is another, the first line that differs.
+fn replay(seed: u64, mutant: Option<Mutant>) -> Option<String> {
+    let [first, second] = [(); 2].map(|()| match played(seed, mutant, true) {
+        Ok(played) => played.trace,
+        Err(panic) => vec![panic],
+    });
+    if first == second {
+        return None;
+    }
+    let place = first
+        .iter()
+        .zip(&second)
+        .take_while(|(one, other)| one == other)
+        .count();
+    let line = |trace: &[String]| {
+        trace
+            .get(place)
+            .cloned()
+            .unwrap_or_else(|| "the end".into())
+    };
+    Some(format!(
+        "played again it is another at line {}: `{}`, then `{}`",
+        place + 1,
+        line(&first),
+        line(&second)
+    ))
 }
 
 /// The schedule that finds each mutant first.

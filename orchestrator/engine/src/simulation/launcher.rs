@@ -6,6 +6,7 @@ use super::machine::Stop;
 use super::objects;
 use super::pipeline::{Act, How, OnStop};
 use super::points::Effect;
+use super::sign::Sign;
 use super::world::{Asked, Pid, Shared, Verb, request};
 use auria_core::mutant;
 use auria_core::outcome::{
@@ -23,7 +24,6 @@ use auria_store::{
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The name of an output's only file.
@@ -35,7 +35,7 @@ pub(super) async fn run(
     pid: Pid,
     ticket: Ticket,
     act: Act,
-    stop: watch::Receiver<Option<Stop>>,
+    stop: Sign,
     wait: Duration,
 ) {
     tokio::time::sleep(wait).await;
@@ -132,7 +132,7 @@ struct Job {
     nonce: Nonce,
     started: Timestamp,
     act: Act,
-    stop: watch::Receiver<Option<Stop>>,
+    stop: Sign,
     checkpoint: Option<Checkpoint>,
     /// What the command made.
     value: String,
@@ -212,10 +212,10 @@ impl Job {
 
     async fn make(&mut self) -> Result<BTreeMap<String, Artifact>, Failure> {
         self.phase(Phase::Fetching);
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         self.value = tokio::select! {
             biased;
-            _ = asked(&mut stop, None) => {
+            _ = asked(&stop, None) => {
                 return Err(failure(Cause::Canceled, "stopped while its inputs were fetched"));
             }
             value = self.fetch() => value?,
@@ -226,12 +226,12 @@ impl Job {
         if mutant!(OutcomeBeforeOutputs) {
             return Ok(BTreeMap::from([("out".to_owned(), self.artifact().0)]));
         }
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         let grace = Duration::from_millis(self.ticket.publish_grace_ms);
         tokio::select! {
             biased;
             outputs = self.publish() => outputs,
-            () = publishing_over(&mut stop, grace) => {
+            () = publishing_over(&stop, grace) => {
                 Err(failure(Cause::Canceled, "stopped while its outputs were published"))
             }
         }
@@ -370,10 +370,10 @@ impl Job {
             .ticket
             .timeout_ms
             .map(|ms| began + Duration::from_millis(ms));
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         tokio::select! {
             biased;
-            order = asked(&mut stop, None) => self.stopped(order).await.map(|()| true),
+            order = asked(&stop, None) => self.stopped(order).await.map(|()| true),
             () = sleep_until(limit) => Err(failure(Cause::Timeout, "it took too long")),
             () = sleep_until(until) => Ok(false),
         }
@@ -393,11 +393,11 @@ impl Job {
                 }
             }
             OnStop::Ignores => {
-                let mut stop = self.stop.clone();
+                let stop = self.stop.clone();
                 loop {
                     tokio::select! {
                         biased;
-                        sooner = asked(&mut stop, Some(order)) => order = sooner,
+                        sooner = asked(&stop, Some(order)) => order = sooner,
                         () = tokio::time::sleep_until(order.kill_at) => break,
                     }
                 }
@@ -515,21 +515,12 @@ fn manifest_of(bytes: &[u8]) -> Manifest {
 }
 
 /// Waits for a request to stop, or for a change of the one that was seen.
-async fn asked(stop: &mut watch::Receiver<Option<Stop>>, seen: Option<Stop>) -> Stop {
-    loop {
-        if let Some(order) = *stop.borrow_and_update()
-            && Some(order) != seen
-        {
-            return order;
-        }
-        if stop.changed().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
+async fn asked(stop: &Sign, seen: Option<Stop>) -> Stop {
+    stop.other_than(seen).await
 }
 
 /// Waits until publishing is to be cut short.
-async fn publishing_over(stop: &mut watch::Receiver<Option<Stop>>, grace: Duration) {
+async fn publishing_over(stop: &Sign, grace: Duration) {
     let mut order = asked(stop, None).await;
     while !order.at_once {
         tokio::select! {

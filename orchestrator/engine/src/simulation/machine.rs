@@ -5,6 +5,7 @@
 use super::launcher;
 use super::pipeline::{Answer, Script};
 use super::points::{Actor, Effect};
+use super::sign::Sign;
 use super::world::{Asked, At, Death, Fault, Pid, Shared, Verb, World, request};
 use crate::executor::{
     AttemptEvent, Executor, Happened, ListError, StartError, StopError, WatchError, is_last,
@@ -18,7 +19,7 @@ use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What the executor holds.
@@ -44,7 +45,7 @@ struct Known {
     launchers: Vec<Pid>,
     /// The latest of each kind.
     news: Vec<AttemptNews>,
-    stop: watch::Sender<Option<Stop>>,
+    stop: Sign,
 }
 
 /// A launcher, alive or not.
@@ -92,7 +93,7 @@ impl Machine {
         self.attempts.entry(id.clone()).or_insert_with(|| Known {
             launchers: Vec::new(),
             news: Vec::new(),
-            stop: watch::channel(None).0,
+            stop: Sign::default(),
         })
     }
 }
@@ -183,7 +184,7 @@ impl World {
         let count = *count;
         let known = self.machine.known(id);
         known.news.clear();
-        known.stop = watch::channel(None).0;
+        known.stop = Sign::default();
         let script = self
             .machine
             .scripts
@@ -256,7 +257,7 @@ impl World {
         };
         let id = &ticket.attempt;
         let pid = self.launcher(by, id);
-        let stop = self.machine.known(id).stop.subscribe();
+        let stop = self.machine.known(id).stop.clone();
         let act = self
             .machine
             .scripts

@@ -18,6 +18,7 @@ mod play;
 mod points;
 mod report;
 mod schedule;
+mod sign;
 mod truth;
 mod world;
 

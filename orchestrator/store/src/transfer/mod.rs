@@ -47,7 +47,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Waits before the try after `tries`; not all at once, since many wait for one store.
 pub(crate) async fn pause(tries: u32) {
-    let jitter = rand::Rng::random_range(&mut rand::rng(), 0.5..1.5);
+    let jitter = 0.5 + crate::outside::random_fraction();
     let wait = Duration::from_millis(100) * 2_u32.saturating_pow(tries.saturating_sub(1));
     tokio::time::sleep(wait.min(Duration::from_secs(5)).mul_f64(jitter)).await;
 }
