@@ -104,7 +104,11 @@ impl Engine {
             kind,
             folder,
             daemon: None,
-            cgroups: cgroups(&format!("auria-engine-{name}")),
+            cgroups: match kind {
+                Kind::Docker { .. } => cgroups(&format!("auria-engine-{name}")),
+                // Podman's own name; it stays where another's containers are in it.
+                Kind::Podman => cgroups("libpod_parent"),
+            },
         };
         engine.begin();
         engine
