@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A deletion of a snapshot that was decided so long ago and has not ended was cut short.
+const DEAD: Duration = Duration::from_secs(10 * 60);
+
 /// Verdicts are kept for those who still hold a tombstone; nobody does for so long.
 const VERDICTS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -375,8 +378,15 @@ impl Pass<'_> {
             } else {
                 Verdict::Delete
             };
-            if grave.decide(store, &tombstone, verdict).await? == Verdict::Keep {
+            let (verdict, first) = grave.decide_first(store, &tombstone, verdict).await?;
+            if verdict == Verdict::Keep {
                 store.delete(grave.path()).await?;
+                continue;
+            }
+            // One collector deletes: a second, slower one would take away what was
+            // uploaded anew since the first was done.
+            if !first && grave.decided_for(store, &tombstone, self.clock).await? < DEAD {
+                self.found.snapshots_marked += 1;
                 continue;
             }
             let folder = layout::snapshot(&digest);

@@ -40,6 +40,14 @@ pub(super) enum Verdict {
     Keep,
 }
 
+/// A verdict, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Decided {
+    verdict: Verdict,
+    /// Drawn by the one who decided, so that of two who would say the same one is the first.
+    by: Nonce,
+}
+
 /// Where the tombstone of one thing lies.
 pub(super) struct Grave {
     path: StorePath,
@@ -107,14 +115,39 @@ impl Grave {
         tombstone: &Tombstone,
         verdict: Verdict,
     ) -> Result<Verdict, StoreError> {
+        let decided = self.decide_first(store, tombstone, verdict).await?;
+        Ok(decided.0)
+    }
+
+    /// [`Self::decide`], and whether this call decided it.
+    pub(super) async fn decide_first(
+        &self,
+        store: &Store,
+        tombstone: &Tombstone,
+        verdict: Verdict,
+    ) -> Result<(Verdict, bool), StoreError> {
         let path = layout::verdict(&tombstone.nonce);
-        let same =
-            |bytes: &[u8]| decode::<Verdict>(&path, bytes).is_ok_and(|found| found == verdict);
-        let bytes = encode(&path, &verdict)?;
-        match store.create_once(&path, bytes, same).await? {
-            Created::Won => Ok(verdict),
-            Created::Lost(bytes) => decode(&path, &bytes),
-        }
+        let ours = Decided {
+            verdict,
+            by: nonce(),
+        };
+        let same = |bytes: &[u8]| decode::<Decided>(&path, bytes).is_ok_and(|found| found == ours);
+        let bytes = encode(&path, &ours)?;
+        Ok(match store.create_once(&path, bytes, same).await? {
+            Created::Won => (verdict, true),
+            Created::Lost(bytes) => (decode::<Decided>(&path, &bytes)?.verdict, false),
+        })
+    }
+
+    /// How long the verdict on a tombstone has stood.
+    pub(super) async fn decided_for(
+        &self,
+        store: &Store,
+        tombstone: &Tombstone,
+        clock: Clock,
+    ) -> Result<Duration, StoreError> {
+        let meta = store.head(&layout::verdict(&tombstone.nonce)).await?;
+        Ok(meta.map_or(Duration::ZERO, |meta| clock.age(&meta)))
     }
 
     /// Keeps what is here, where it is not decided otherwise: the tombstone goes, the
@@ -148,7 +181,7 @@ pub(crate) async fn settle(store: &Store, digest: &Digest) -> Result<(), StoreEr
             return Err(StoreError::Refused {
                 store: store.url().to_string(),
                 why: format!("the snapshot {digest} is being deleted by {}", tombstone.by),
-                help: "if that was cut short, `auria-pipeline gc` ends it; then try again".into(),
+                help: "if that was cut short, an `auria-pipeline gc` ten minutes later ends it; then submit again".into(),
             });
         }
         tokio::time::sleep(LOOK).await;
