@@ -112,7 +112,8 @@ fn a_retraining_goes_from_data_to_gate() {
         std::fs::read(at.join("g2/model.safetensors")).unwrap(),
         std::fs::read(shipped("weights/model.safetensors")).unwrap()
     );
-    assert_eq!(gate(Some("nowhere"), "g3"), (Some(0), "candidate".into()));
+    std::fs::create_dir(at.join("empty")).unwrap();
+    assert_eq!(gate(Some("empty"), "g3"), (Some(0), "candidate".into()));
     // A card that says training began lower than it ended.
     let mut worse = card.clone();
     worse["measures"][1]["value"] = (error * 1.5).into();
