@@ -60,8 +60,8 @@ pub async fn drive(
 ) -> Result<u8, Failure> {
     let runtime = runtime()?;
     let executor = machine::executor(store, runtime.clone(), &run.plan).await?;
-    let url = store.url().to_string();
-    let lease = match (Lease::take(runtime.path(), &url, &run.run), takeover) {
+    let identity = store.identity();
+    let lease = match (Lease::take(runtime.path(), &identity, &run.run), takeover) {
         (Ok(lease), _) => Some(lease),
         (Err(LeaseError::Held { .. }), Takeover::Yes) => None,
         (Err(LeaseError::Held { run, holder }), Takeover::No) => {
@@ -95,7 +95,7 @@ pub async fn drive(
         tokio::pin!(drive);
         tokio::select! {
             driven = &mut drive => driven,
-            () = hand_over(&runtime, &url, run) => drive.await,
+            () = hand_over(&runtime, &identity, run) => drive.await,
         }
     } else {
         driver.drive(lease.as_ref(), control, &mut observer).await
@@ -153,10 +153,11 @@ fn unreachable_run(run: &RunJson, error: &DriveError) -> Failure {
     }
 }
 
-async fn hand_over(runtime: &RuntimeRoot, url: &str, run: &RunJson) {
+async fn hand_over(runtime: &RuntimeRoot, identity: &str, run: &RunJson) {
     let begun = tokio::time::Instant::now();
-    while begun.elapsed() < HAND_OVER && Lease::holder(runtime.path(), url, &run.run).is_some() {
-        Lease::knock(runtime.path(), url, &run.run).await;
+    while begun.elapsed() < HAND_OVER && Lease::holder(runtime.path(), identity, &run.run).is_some()
+    {
+        Lease::knock(runtime.path(), identity, &run.run).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

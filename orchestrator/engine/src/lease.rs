@@ -69,32 +69,6 @@ fn read_holder(file: &mut File) -> String {
     }
 }
 
-/// How long the lock of a process that was killed may linger: a child that it was
-/// starting holds it too, until that has become another program.
-const LINGERS: std::time::Duration = std::time::Duration::from_secs(5);
-
-fn this_host() -> String {
-    nix::unistd::gethostname().map_or_else(
-        |_| "this host".into(),
-        |name| name.to_string_lossy().into_owned(),
-    )
-}
-
-/// Whether the process that wrote this into the lock is dead.
-fn is_gone(holder: &str) -> bool {
-    let Some((pid, host)) = holder
-        .strip_prefix("process ")
-        .and_then(|rest| rest.split_once(" on "))
-    else {
-        return false;
-    };
-    host == this_host()
-        && pid.parse().is_ok_and(|pid| {
-            let pid = nix::unistd::Pid::from_raw(pid);
-            nix::sys::signal::kill(pid, None) == Err(nix::errno::Errno::ESRCH)
-        })
-}
-
 impl Lease {
     /// Takes the lease of `run` in `store`; `folder` is the machine's runtime folder.
     ///
@@ -115,24 +89,20 @@ impl Lease {
             .mode(0o600)
             .open(&path)
             .map_err(fail)?;
-        let begun = std::time::Instant::now();
-        loop {
-            match lock.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) => {
-                    let holder = read_holder(&mut lock);
-                    if !is_gone(&holder) || begun.elapsed() > LINGERS {
-                        return Err(LeaseError::Held {
-                            run: run.clone(),
-                            holder,
-                        });
-                    }
-                    std::thread::sleep(std::time::Duration::from_millis(10));
-                }
-                Err(TryLockError::Error(source)) => return Err(fail(source)),
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LeaseError::Held {
+                    run: run.clone(),
+                    holder: read_holder(&mut lock),
+                });
             }
+            Err(TryLockError::Error(source)) => return Err(fail(source)),
         }
-        let host = this_host();
+        let host = nix::unistd::gethostname().map_or_else(
+            |_| "this host".into(),
+            |name| name.to_string_lossy().into_owned(),
+        );
         lock.set_len(0)
             .and_then(|()| write!(lock, "process {} on {host}", std::process::id()))
             .map_err(fail)?;
@@ -155,9 +125,7 @@ impl Lease {
         let (path, _) = paths(folder, store, run);
         let mut lock = OpenOptions::new().read(true).write(true).open(path).ok()?;
         match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                Some(read_holder(&mut lock)).filter(|holder| !is_gone(holder))
-            }
+            Err(TryLockError::WouldBlock) => Some(read_holder(&mut lock)),
             _ => None,
         }
     }
@@ -216,27 +184,5 @@ mod tests {
         assert_eq!((knock, woken), (Knock::Wake, true));
         drop(lease);
         Lease::take(folder.path(), "s", &run).unwrap();
-        assert!(!super::is_gone(&holder));
-    }
-
-    /// A process is killed while it starts a child, which holds its lock for a moment.
-    #[tokio::test]
-    async fn the_lock_of_a_dead_process_is_waited_for() {
-        let folder = tempfile::tempdir().unwrap();
-        let run = "kathi-2".parse().unwrap();
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let dead = child.id();
-        child.wait().unwrap();
-        let lease = Lease::take(folder.path(), "s", &run).unwrap();
-        let (path, _) = super::paths(folder.path(), "s", &run);
-        let host = super::this_host();
-        std::fs::write(&path, format!("process {dead} on {host}")).unwrap();
-        assert_eq!(Lease::holder(folder.path(), "s", &run), None);
-        let lingering = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(200));
-            drop(lease);
-        });
-        Lease::take(folder.path(), "s", &run).unwrap();
-        lingering.join().unwrap();
     }
 }

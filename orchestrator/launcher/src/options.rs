@@ -12,6 +12,9 @@ use std::time::Duration;
 pub struct LaunchOptions {
     /// The store, as `StoreUrl` reads it; a folder is absolute.
     pub store: String,
+    /// What tells that store from every other on this machine.
+    #[serde(default)]
+    pub identity: String,
     /// What to do.
     pub ticket: Ticket,
     /// An inherited descriptor that holds the attempt's lock; without one the

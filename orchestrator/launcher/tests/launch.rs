@@ -55,6 +55,7 @@ impl World {
         folder.create().unwrap();
         let options = LaunchOptions {
             store: self.store.url().to_string(),
+            identity: String::new(),
             ticket: ticket.clone(),
             lock: None,
             listener: None,

@@ -15,6 +15,8 @@ pub(crate) struct Bucket {
     pub(crate) s3: Arc<AmazonS3>,
     /// The store's prefix in it, without `/` at its ends.
     pub(crate) prefix: String,
+    /// Where the bucket is, unless it is AWS itself.
+    pub(crate) endpoint: Option<String>,
 }
 
 /// The credentials, the region and the address come from `AWS_…` variables.
@@ -42,7 +44,7 @@ pub(crate) fn s3(
     };
     // Plain HTTP is for this machine alone, unless AWS_ALLOW_HTTP says otherwise.
     let endpoint = set(AmazonS3ConfigKey::S3Endpoint).or_else(|| set(AmazonS3ConfigKey::Endpoint));
-    let allow_http = endpoint.is_some_and(|endpoint| is_loopback(&endpoint))
+    let allow_http = endpoint.as_deref().is_some_and(is_loopback)
         || set(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp))
             .is_some_and(|value| value == "true");
     let has_checksum = set(AmazonS3ConfigKey::Checksum).is_some();
@@ -89,6 +91,7 @@ pub(crate) fn s3(
     let bucket = Bucket {
         s3: Arc::clone(&s3),
         prefix: prefix.to_owned(),
+        endpoint,
     };
     let objects: Arc<dyn ObjectStore> = if prefix.is_empty() {
         s3

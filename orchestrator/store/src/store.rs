@@ -213,6 +213,16 @@ impl Store {
         }
     }
 
+    /// What tells this store from every other on this machine: its URL, and on S3 the
+    /// server, since two of them may have buckets of one name. Locks are named by it.
+    #[must_use]
+    pub fn identity(&self) -> String {
+        match self.bucket().and_then(|bucket| bucket.endpoint.as_deref()) {
+            Some(endpoint) => format!("{} at {endpoint}", self.inner.url),
+            None => self.inner.url.to_string(),
+        }
+    }
+
     /// The URI of `path` as people and other programs know it: `s3://…`, or the
     /// absolute path of the file.
     #[must_use]

@@ -29,9 +29,9 @@ pub async fn cancel(global: &Global, args: &RunArg) -> Result<u8, Failure> {
     let by = format!("{} on {}", edge::user(), edge::host());
     driver::request_cancel(&store, &run.run, &by, edge::now).await?;
     let folder = drive::runtime()?;
-    let url = store.url().to_string();
-    Lease::knock(folder.path(), &url, &run.run).await;
-    if let Some(holder) = Lease::holder(folder.path(), &url, &run.run) {
+    let identity = store.identity();
+    Lease::knock(folder.path(), &identity, &run.run).await;
+    if let Some(holder) = Lease::holder(folder.path(), &identity, &run.run) {
         let value = json!({"run": run.run, "status": Status::CancelRequested});
         let text = || {
             format!(

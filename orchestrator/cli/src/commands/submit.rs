@@ -65,7 +65,7 @@ async fn say_unfinished(store: &Store) -> Result<(), Failure> {
             .read_run_end()
             .await?
             .is_some();
-        if !ended && Lease::holder(folder.path(), &store.url().to_string(), &recent.run).is_none() {
+        if !ended && Lease::holder(folder.path(), &store.identity(), &recent.run).is_none() {
             eprintln!(
                 "note: run {} did not end and nobody on this machine drives it: `auria-pipeline resume {}` takes it up",
                 recent.run, recent.run

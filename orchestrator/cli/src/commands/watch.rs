@@ -32,7 +32,7 @@ pub async fn watch(global: &Global, args: &RunArg) -> Result<u8, Failure> {
             break end.status;
         }
         // A driver that was killed a moment ago may be followed by another.
-        alone = if Lease::holder(folder.path(), &store.url().to_string(), &run.run).is_some() {
+        alone = if Lease::holder(folder.path(), &store.identity(), &run.run).is_some() {
             0
         } else {
             alone + 1

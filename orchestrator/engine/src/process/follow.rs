@@ -60,6 +60,7 @@ pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
     let folder = inner.folder(&attempt);
     let mut options = LaunchOptions {
         store: inner.options.store.url().to_string(),
+        identity: inner.options.store.identity(),
         ticket,
         lock: None,
         listener: None,

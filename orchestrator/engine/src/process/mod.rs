@@ -206,7 +206,7 @@ impl Inner {
     fn folder(&self, attempt: &AttemptId) -> AttemptFolder {
         self.options
             .runtime
-            .attempt(&self.options.store.url().to_string(), attempt)
+            .attempt(&self.options.store.identity(), attempt)
     }
 
     /// Follows an attempt that some launcher has or had.
@@ -224,7 +224,7 @@ impl Inner {
 
     /// The runtime folders of `run`, running or not.
     fn folders_of(&self, run: &RunId) -> Result<Vec<(AttemptId, AttemptFolder)>, RuntimeError> {
-        let store = self.options.store.url().to_string();
+        let store = self.options.store.identity();
         let folders = self
             .options
             .runtime
@@ -233,7 +233,7 @@ impl Inner {
             .filter_map(|folder| {
                 // One that has just ended takes its folder with it.
                 let options: LaunchOptions = folder.read(LAUNCH).ok()??;
-                (options.store == store && options.ticket.attempt.run == *run)
+                (options.identity == store && options.ticket.attempt.run == *run)
                     .then_some((options.ticket.attempt, folder))
             });
         Ok(folders.collect())

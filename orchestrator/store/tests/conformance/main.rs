@@ -43,6 +43,11 @@ macro_rules! conformance {
             let begun = std::time::Instant::now();
             let probed = weed.open(&weed.url("conformance"), Access::Write).await.unwrap();
             eprintln!("s3: opened and probed in {:.1?}", begun.elapsed());
+            assert!(
+                probed.identity().ends_with(weed.endpoint()),
+                "another server's bucket of this name is another store: {}",
+                probed.identity()
+            );
             let layout: auria_store::probe::Layout =
                 probed.read_json(&auria_store::layout::layout()).await.unwrap().unwrap();
             $(
