@@ -649,6 +649,11 @@ fn runs_are_compared_deleted_and_collected() {
     context.run(["show", "first"]).exits(0);
     let marked = context.run(["delete", "second"]).exits(0);
     assert!(marked.stdout.contains("marked second"), "{marked:?}");
+    let listed = context.run(["runs"]).exits(0);
+    assert!(
+        listed.stdout.contains("deleted: `gc` removes it"),
+        "{listed:?}"
+    );
     context.run(["delete", "second", "--grace", "0s"]).exits(0);
     context.run(["show", "second"]).exits(2);
     // Now nobody does any more. Without `--older-than` no run goes.
@@ -711,4 +716,45 @@ fn outputs_are_copied_to_the_places_that_the_file_names() {
     assert_eq!(failed["steps"]["shout"]["status"], "Reused");
     let problems = failed["problems"].to_string();
     assert!(problems.contains("/proc/nowhere"), "{failed}");
+}
+
+#[test]
+fn missing_files_are_told_with_the_other_errors_and_components_are_checked_alone() {
+    let context = Context::new();
+    context.write(
+        "pipelines.yaml",
+        "type: pipeline\nname: p\njobs:\n  a:\n    comand: x\n    command: cat ${{inputs.d}}\n    \
+         code: ./nowhere\n    inputs: {d: {type: uri_file, path: ./missing.txt}}\n",
+    );
+    let found = context
+        .run(["validate", "pipelines.yaml", "--output", "json"])
+        .exits(2)
+        .json();
+    let said: Vec<(&str, u64)> = found["diagnostics"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|one| {
+            (
+                one["code"].as_str().expect("a code"),
+                one["line"].as_u64().expect("a line"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("unknown-key", 5),
+            ("file-not-found", 7),
+            ("file-not-found", 8)
+        ]
+    );
+
+    let component =
+        "name: c\ntype: command\ninputs: {who: {type: string}}\ncommand: echo ${{inputs.who}}\n";
+    context.write("good.yml", component);
+    context.run(["validate", "good.yml"]).exits(0);
+    context.write("bad.yml", &component.replace("inputs.who", "inputs.whom"));
+    let bad = context.run(["validate", "bad.yml"]).exits(2);
+    assert!(bad.stderr.contains("did you mean"), "{bad:?}");
 }

@@ -6,7 +6,7 @@ use crate::edge::Terminal;
 use crate::failure::{Failure, exit};
 use auria_core::check::{self, Loaded, Pipeline};
 use auria_core::diagnostic::{Code, Diagnostic, RenderOptions, Severity, render};
-use auria_core::document::{self, Document, MAX_BYTES, Place, Source};
+use auria_core::document::{self, Document, MAX_BYTES, Node, Place, Source};
 use serde_json::json;
 use std::io::Read;
 use std::path::Path;
@@ -98,12 +98,37 @@ pub fn check(path: &Path, which: Which<'_>, sets: &[String]) -> Result<Checked, 
             .diagnostics
             .extend(auria_core::set::apply(&mut document, sets));
         loaded.add(&document, |path| read(Path::new(path)));
-        let (pipeline, diagnostics) = check::check(&document, &loaded);
-        checked.pipelines.extend(pipeline);
-        checked.diagnostics.extend(diagnostics);
+        let found = if matches!(which, Which::All) && is_component(&document) {
+            check::check_component(&document, &loaded)
+        } else {
+            check::check_pipeline(&document, &loaded)
+        };
+        if found.pipeline.is_none() && document.unfinished.is_none() {
+            // Those of a pipeline that can be planned are looked up when that is known.
+            let missing = found.files.iter();
+            let missing = missing.filter(|(path, _)| !Path::new(path).exists());
+            checked
+                .diagnostics
+                .extend(missing.map(|(path, place)| file_not_found(path, place)));
+        }
+        checked.pipelines.extend(found.pipeline);
+        checked.diagnostics.extend(found.diagnostics);
     }
     auria_core::diagnostic::sort(&mut checked.diagnostics);
     Ok(checked)
+}
+
+/// Whether a document is the component of a command, which no pipeline is.
+fn is_component(document: &Document) -> bool {
+    let kind = document.root.get("type").and_then(Node::as_text);
+    kind == Some("command") || (kind.is_none() && document.root.get("command").is_some())
+}
+
+/// A file or folder that a document names and that is not there.
+pub fn file_not_found(path: &str, place: &Place) -> Diagnostic {
+    let message = format!("`{path}`: there is no such file or folder");
+    Diagnostic::error(Code::FileNotFound, message, place)
+        .help("paths are relative to the folder of the file that names them")
 }
 
 fn unreadable(file: &str, why: &str) -> Diagnostic {

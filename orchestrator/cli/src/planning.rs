@@ -199,14 +199,7 @@ pub fn missing_files(pipeline: &Pipeline) -> Vec<Diagnostic> {
         .into_iter()
         .filter(|need| !Path::new(&need.path).exists());
     missing
-        .map(|need| {
-            Diagnostic::error(
-                Code::FileNotFound,
-                format!("`{}`: there is no such file or folder", need.path),
-                &need.place,
-            )
-            .help("paths are relative to the folder of the file that names them")
-        })
+        .map(|need| load::file_not_found(&need.path, &need.place))
         .collect()
 }
 

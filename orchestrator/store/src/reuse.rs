@@ -146,8 +146,8 @@ pub async fn record(store: &Store, entry: &ReuseEntry) -> Result<(), StoreError>
 }
 
 /// Looks for a finished step with this key. On a hit the reference is written, where it
-/// is not one of `references`, the outputs are verified (there, with their sizes), and the source is not being
-/// deleted: the caller may commit.
+/// is not one of `references`, the outputs are verified (there, with their sizes), and
+/// the source is not being deleted: the caller may commit.
 ///
 /// # Errors
 /// Where the store cannot be read or written.

@@ -7,10 +7,10 @@ use crate::load;
 use crate::open;
 use crate::print;
 use crate::terminal::{duration, size};
+use auria_store::Access;
 use auria_store::housekeeping::{
     self, Assets, Collect, Collected, Finished, Marked, RunFate, User,
 };
-use auria_store::{Access, Store};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -131,20 +131,12 @@ pub async fn gc(global: &Global, args: &Gc) -> Result<u8, Failure> {
             eprintln!("{what}");
         }
     };
-    let collected = collect(&store, &what, &told).await?;
+    let collected = housekeeping::collect(&store, &what, &told).await?;
     let freed = collected.freed();
     let mut value = serde_json::to_value(&collected).unwrap_or_default();
     value["freed"] = json!(freed);
     print::result(global.output, &value, || text(&collected))?;
     Ok(exit::DONE)
-}
-
-async fn collect(
-    store: &Store,
-    what: &Collect,
-    told: &(dyn Fn(&str) + Send + Sync),
-) -> Result<Collected, Failure> {
-    Ok(housekeeping::collect(store, what, told).await?)
 }
 
 fn text(collected: &Collected) -> String {

@@ -11,7 +11,7 @@ use auria_core::outcome::Status;
 use auria_core::{RunId, Timestamp};
 use auria_engine::lease::Lease;
 use auria_store::runs::{self, RecentRun};
-use auria_store::{Access, Journal, Store};
+use auria_store::{Access, Journal, Store, layout};
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -29,6 +29,8 @@ struct Line {
     started: Option<Timestamp>,
     ended: Option<Timestamp>,
     driver: Option<String>,
+    /// Whether it goes with the next `gc` after its grace.
+    deleting: bool,
 }
 
 /// Lists runs.
@@ -74,15 +76,17 @@ async fn line(store: &Store, folder: &std::path::Path, run: RecentRun) -> Result
         .await?;
     let driver = match &end {
         Some(_) => None,
-        None => Lease::holder(folder, &store.url().to_string(), &run.run),
+        None => Lease::holder(folder, &store.identity(), &run.run),
     };
     let status = match (&end, &driver) {
         (Some(end), _) => end.status,
         (None, Some(_)) => Status::Running,
         (None, None) => Status::NotResponding,
     };
+    let deleting = store.exists(&layout::tombstone(&run.run)).await?;
     Ok(Line {
         status,
+        deleting,
         started: end.as_ref().and_then(|end| end.started),
         ended: end.as_ref().map(|end| end.ended),
         run: run.run,
@@ -122,6 +126,9 @@ fn table(lines: &[Line]) -> String {
             ),
             duration(now.millis_since(line.created) / 1000 * 1000),
         );
+        if line.deleting {
+            let _ = writeln!(text, "  {}", paint.dim("deleted: `gc` removes it"));
+        }
         if line.status == Status::NotResponding {
             let _ = writeln!(
                 text,
@@ -144,7 +151,13 @@ pub async fn show(global: &Global, args: &RunArg) -> Result<u8, Failure> {
     let store = open::existing(global, Access::Read).await?;
     let run = open::run(&store, &args.run).await?;
     let folder = drive::runtime()?;
-    let driver = Lease::holder(folder.path(), &store.url().to_string(), &run.run);
+    let driver = Lease::holder(folder.path(), &store.identity(), &run.run);
+    if store.exists(&layout::tombstone(&run.run)).await? {
+        eprintln!(
+            "note: run {} is deleted: `auria-pipeline gc` removes it",
+            run.run
+        );
+    }
     drive::print_report(&store, &run, global.output, driver).await?;
     Ok(exit::DONE)
 }

@@ -109,6 +109,7 @@ impl Checker<'_> {
             return None;
         }
         let path = resolve_path(entry.value.place.source().base(), text);
+        self.names_file(&path, place);
         Some(CodeRef {
             path,
             place: place.clone(),
@@ -343,8 +344,10 @@ impl Checker<'_> {
                 .push(refused("building from another place", status, place));
             return None;
         }
+        let folder = resolve_path(path.value.place.source().base(), text);
+        self.names_file(&folder, path.value.shown_at());
         Some(BuildSpec {
-            path: resolve_path(path.value.place.source().base(), text),
+            path: folder,
             dockerfile: from
                 .owned("dockerfile_path")
                 .unwrap_or_else(|| "Dockerfile".to_owned()),

@@ -121,7 +121,7 @@ impl Checker<'_> {
     }
 
     /// Says what is wrong with the beginning of a component that is no YAML further on.
-    fn unfinished_component(&mut self, document: &Document) {
+    pub(super) fn unfinished_component(&mut self, document: &Document) {
         if let Some(beginning) = beginning(document) {
             let from = self.out.len();
             let _ = self.component_document(&beginning);
@@ -129,7 +129,7 @@ impl Checker<'_> {
         }
     }
 
-    fn component_document(&mut self, document: &Document) -> Option<Component> {
+    pub(super) fn component_document(&mut self, document: &Document) -> Option<Component> {
         let root = &document.root;
         let start = root.place.range().start;
         let place = Place::new(&document.source, start..start);

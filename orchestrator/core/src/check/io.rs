@@ -255,10 +255,12 @@ impl Checker<'_> {
         if text.contains("://") && !text.starts_with("file://") {
             return Some(Location::Uri(text.to_owned()));
         }
-        Some(Location::Local(resolve_path(
-            node.place.source().base(),
-            text,
-        )))
+        let path = resolve_path(node.place.source().base(), text);
+        // What a component names may be given otherwise by those who use it.
+        if self.stack.is_empty() {
+            self.names_file(&path, place);
+        }
+        Some(Location::Local(path))
     }
 
     /// An output as it is declared or given.

@@ -41,21 +41,43 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use types::Component;
 
-/// The pipeline that `document` holds, and what there is to say about it, sorted
-/// by place. There is no pipeline where one of these is an error, or where the
-/// document is unfinished: of that, only what is wrong whatever follows is said.
+/// What a document holds.
+#[derive(Debug)]
+pub struct Checked {
+    /// The pipeline. There is none where one of the diagnostics is an error, where the
+    /// document is unfinished (of that, only what is wrong whatever follows is said),
+    /// or where a component was checked.
+    pub pipeline: Option<Pipeline>,
+    /// What there is to say about it, sorted by place.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The files and folders of this machine that it names, whatever else is wrong.
+    pub files: Vec<(String, Place)>,
+}
+
+/// The pipeline that `document` holds, and what there is to say about it:
+/// [`check_pipeline`] without the files.
 #[must_use]
 pub fn check(document: &Document, loaded: &Loaded) -> (Option<Pipeline>, Vec<Diagnostic>) {
-    let mut checker = Checker {
-        loaded,
-        out: Found::default(),
-        components: HashMap::new(),
-        broken: HashSet::new(),
-        stack: Vec::new(),
-        outer: Vec::new(),
-        top_level: true,
-        given: 0,
-    };
+    let checked = check_pipeline(document, loaded);
+    (checked.pipeline, checked.diagnostics)
+}
+
+/// Checks the component that `document` holds, as a pipeline that uses it would.
+#[must_use]
+pub fn check_component(document: &Document, loaded: &Loaded) -> Checked {
+    let mut checker = Checker::new(loaded);
+    if document.unfinished.is_some() {
+        checker.unfinished_component(document);
+    } else {
+        let _ = checker.component_document(document);
+    }
+    checker.finish(document, None)
+}
+
+/// Checks the pipeline that `document` holds.
+#[must_use]
+pub fn check_pipeline(document: &Document, loaded: &Loaded) -> Checked {
+    let mut checker = Checker::new(loaded);
     let pipeline = if document.unfinished.is_some() {
         if let Some(beginning) = partial::beginning(document) {
             let _ = checker.pipeline(&beginning);
@@ -65,20 +87,7 @@ pub fn check(document: &Document, loaded: &Loaded) -> (Option<Pipeline>, Vec<Dia
     } else {
         checker.pipeline(document)
     };
-    let full = checker.out.is_full();
-    let errors = checker.out.errors();
-    let mut out = checker.out.into_list();
-    sort(&mut out);
-    if full {
-        let start = document.root.place.range().start;
-        let top = Place::new(&document.source, start..start);
-        let message = format!("there are more than {MAX_ERRORS} errors: the others are not listed");
-        out.push(
-            Diagnostic::error(Code::TooManyErrors, message, &top)
-                .help("mend the first ones, and check again"),
-        );
-    }
-    (pipeline.filter(|_| errors == 0), out)
+    checker.finish(document, pipeline)
 }
 
 /// What a check knows while it goes through a document.
@@ -98,9 +107,54 @@ struct Checker<'l> {
     top_level: bool,
     /// Inputs of all steps so far.
     given: usize,
+    /// Files and folders of this machine that were named.
+    files: Vec<(String, Place)>,
 }
 
-impl Checker<'_> {
+impl<'l> Checker<'l> {
+    fn new(loaded: &'l Loaded) -> Self {
+        Self {
+            loaded,
+            out: Found::default(),
+            components: HashMap::new(),
+            broken: HashSet::new(),
+            stack: Vec::new(),
+            outer: Vec::new(),
+            top_level: true,
+            given: 0,
+            files: Vec::new(),
+        }
+    }
+
+    fn finish(self, document: &Document, pipeline: Option<Pipeline>) -> Checked {
+        let full = self.out.is_full();
+        let errors = self.out.errors();
+        let mut diagnostics = self.out.into_list();
+        sort(&mut diagnostics);
+        if full {
+            let start = document.root.place.range().start;
+            let top = Place::new(&document.source, start..start);
+            let message =
+                format!("there are more than {MAX_ERRORS} errors: the others are not listed");
+            diagnostics.push(
+                Diagnostic::error(Code::TooManyErrors, message, &top)
+                    .help("mend the first ones, and check again"),
+            );
+        }
+        Checked {
+            pipeline: pipeline.filter(|_| errors == 0),
+            diagnostics,
+            files: self.files,
+        }
+    }
+
+    /// Notes a file or folder that is named at `place`.
+    fn names_file(&mut self, path: &str, place: &Place) {
+        if self.files.len() < MAX_ERRORS {
+            self.files.push((path.to_owned(), place.clone()));
+        }
+    }
+
     /// How many errors there are by now.
     fn errors(&self) -> usize {
         self.out.errors()

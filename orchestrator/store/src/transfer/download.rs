@@ -291,8 +291,7 @@ impl Store {
         let mut stream = found.into_stream();
         let result = loop {
             match stream.try_next().await {
-                // Copied, so that the connection has its own buffer back: fresh ones
-                // for each piece would cost more than the copy.
+                // Copied, so that the connection has its own buffer back.
                 Ok(Some(bytes)) => range.gathered.extend_from_slice(&bytes),
                 Ok(None) if range.next() == range.end => break Ok(()),
                 Ok(None) => break Err(cut_short(&origin.from, range.next(), range.end)),
