@@ -9,5 +9,6 @@ pub mod executor;
 pub mod lease;
 pub mod machine;
 pub mod process;
+pub mod relay;
 #[cfg(feature = "simulation")]
 pub mod simulation;

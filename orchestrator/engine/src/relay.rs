@@ -1,0 +1,38 @@
+//! The seam between those who start attempts far from the store and the broker that
+//! their launchers call: what a launcher needs to reach it, and who is told of what a
+//! launcher says. The broker (`server`) and an executor (`kubernetes`) know each other
+//! by these traits alone. Nothing here decides or stores anything.
+
+use crate::executor::AttemptEvent;
+use auria_core::AttemptId;
+
+/// All that a launcher needs to reach the broker.
+#[derive(Clone)]
+pub struct BrokerAccess {
+    /// Where it listens: `https://HOST:PORT`.
+    pub url: String,
+    /// Good for the first calls of this attempt alone: its ticket and its claim.
+    pub token: String,
+    /// The certificate (PEM) that the broker's own is signed by.
+    pub authority: String,
+}
+
+impl std::fmt::Debug for BrokerAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the token.
+        write!(f, "BrokerAccess({})", self.url)
+    }
+}
+
+/// Gives attempts what their launchers need to reach the broker.
+pub trait TicketIssuer: Send + Sync {
+    /// Of one attempt. Again: as good as the first.
+    fn issue(&self, attempt: &AttemptId) -> BrokerAccess;
+}
+
+/// Is told at once what launchers say to the broker, so that the next step does not
+/// wait for a cluster's own report. It must not block, and may forget.
+pub trait Wake: Send + Sync {
+    /// What happened to an attempt, as its launcher says.
+    fn tell(&self, event: AttemptEvent);
+}
