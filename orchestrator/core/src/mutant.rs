@@ -97,6 +97,12 @@ mutants! {
     StartBeforeGrant = "start-before-grant",
     /// The run's end is written while attempts may run.
     EndBeforeAttempts = "end-before-attempts",
+    /// A verdict is written without a look at the log right before.
+    VerdictUnread = "verdict-unread",
+    /// The run's end is written without a look at the log right before.
+    EndUnread = "end-unread",
+    /// A request to cancel does not change the end that was about to be written.
+    EndUnchanged = "end-unchanged",
     /// The run's end does not wait for registrations and exports.
     EndBeforeDeliveries = "end-before-deliveries",
     /// An optional input is not waited for.

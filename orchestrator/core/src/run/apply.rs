@@ -83,6 +83,9 @@ impl RunState {
                 if self.canceling.is_none() {
                     self.canceling = Some(by);
                     self.close(turn);
+                    // The end that was asked for is asked for again, as it is now; the
+                    // first that is written stands.
+                    self.ending &= mutant!(EndUnchanged);
                 }
             }
             Decision::Granted {

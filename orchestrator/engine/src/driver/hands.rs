@@ -5,7 +5,8 @@
 use super::log::{self, Appended, LogTail};
 use super::{DriveError, Driver, is_source};
 use crate::executor::{Executor, StartError, is_last};
-use auria_core::outcome::{Decision, EndRecord, LogRecord, Outcome};
+use auria_core::mutant;
+use auria_core::outcome::{Decision, EndRecord, LogRecord, Outcome, RunEnd};
 use auria_core::plan::Plan;
 use auria_core::run::{AttemptNews, Effect, Event, RunState};
 use auria_core::ticket::Ticket;
@@ -49,6 +50,8 @@ enum Done {
     Looked(Vec<LogRecord>),
     /// What attempts left that did not live when so many starts had been begun.
     Left(u64, Vec<Event>),
+    /// What the log held that was not taken in when this was to be decided.
+    Behind(Vec<LogRecord>, Box<Effect>),
 }
 
 /// A start that may be under way.
@@ -72,6 +75,10 @@ pub(super) struct Hands {
     appending: bool,
     looking: bool,
     look_again: bool,
+    /// Decisions that wait until what stood in the log before them is taken in.
+    behind: Vec<Effect>,
+    /// The run's end as it was last asked for.
+    end: Option<RunEnd>,
     /// Starts that may be under way.
     starting: HashMap<AttemptId, Starting>,
     /// How many starts were begun.
@@ -104,6 +111,8 @@ impl Hands {
             appending: false,
             looking: false,
             look_again: false,
+            behind: Vec::new(),
+            end: None,
             starting: HashMap::new(),
             starts: 0,
             troubled: HashMap::new(),
@@ -128,6 +137,10 @@ impl Hands {
             }
             Done::Looked(records) => {
                 self.looking = false;
+                self.stand(records)
+            }
+            Done::Behind(records, effect) => {
+                self.behind.push(*effect);
                 self.stand(records)
             }
             Done::Left(starts, mut events) => {
@@ -262,16 +275,7 @@ impl Hands {
                         }])
                     });
                 }
-                Effect::Commit(outcome) => {
-                    let journal = self.journal.clone();
-                    self.spawn("committing a step", async move {
-                        let stands = match journal.commit(&outcome).await? {
-                            Commit::Won => outcome,
-                            Commit::Lost(stands) => Arc::new(*stands),
-                        };
-                        Ok(vec![Event::Committed(stands)])
-                    });
-                }
+                Effect::Commit(outcome) => self.commit(outcome),
                 Effect::Register {
                     step,
                     output,
@@ -323,14 +327,52 @@ impl Hands {
                         }])
                     });
                 }
-                Effect::EndRun(end) => {
-                    let journal = self.journal.clone();
-                    self.spawn("writing the run's end", async move {
-                        Ok(vec![Event::Ended(journal.end_run(&end).await?)])
-                    });
-                }
+                Effect::EndRun(end) => self.end_run(end),
             }
         }
+    }
+
+    /// Decides what had to wait for the log, which the run state has taken in by now.
+    pub(super) fn decide_what_waited(&mut self) {
+        for effect in std::mem::take(&mut self.behind) {
+            // Another end was asked for since.
+            let outdated = matches!(&effect, Effect::EndRun(end) if self.end.as_ref() != Some(end));
+            if !outdated {
+                self.carry_out(vec![effect]);
+            }
+        }
+    }
+
+    fn commit(&mut self, outcome: Arc<Outcome>) {
+        let (journal, next) = (self.journal.clone(), self.tail.next());
+        self.spawn_done("committing a step", async move {
+            // A success is what happened, whoever drives; the rest is decided.
+            if !outcome.status.is_success() {
+                let unread = log::unread(&journal, next).await?;
+                if !unread.is_empty() && !mutant!(VerdictUnread) {
+                    return Ok(Done::Behind(unread, Box::new(Effect::Commit(outcome))));
+                }
+            }
+            let stands = match journal.commit(&outcome).await? {
+                Commit::Won => outcome,
+                Commit::Lost(stands) => Arc::new(*stands),
+            };
+            Ok(Done::Events(vec![Event::Committed(stands)]))
+        });
+    }
+
+    fn end_run(&mut self, end: RunEnd) {
+        self.end = Some(end.clone());
+        let (journal, next) = (self.journal.clone(), self.tail.next());
+        self.spawn_done("writing the run's end", async move {
+            let unread = log::unread(&journal, next).await?;
+            if !unread.is_empty() && !mutant!(EndUnread) {
+                return Ok(Done::Behind(unread, Box::new(Effect::EndRun(end))));
+            }
+            Ok(Done::Events(vec![Event::Ended(
+                journal.end_run(&end).await?,
+            )]))
+        });
     }
 
     fn start(&mut self, ticket: Ticket) {
@@ -413,14 +455,9 @@ impl Hands {
             return;
         }
         self.looking = true;
-        let (journal, mut next) = (self.journal.clone(), self.tail.next());
+        let (journal, next) = (self.journal.clone(), self.tail.next());
         self.spawn_done("reading the log", async move {
-            let mut records = Vec::new();
-            while let Some(record) = journal.read_log(next).await? {
-                records.push(record);
-                next += 1;
-            }
-            Ok(Done::Looked(records))
+            log::unread(&journal, next).await.map(Done::Looked)
         });
     }
 

@@ -47,6 +47,19 @@ pub(super) struct Appended {
     pub(super) superseded: bool,
 }
 
+/// The records that stand from `next` on: what a driver has not taken in yet.
+///
+/// # Errors
+/// Where the store cannot be reached.
+pub(super) async fn unread(journal: &Journal, mut next: u64) -> Result<Vec<LogRecord>, StoreError> {
+    let mut records = Vec::new();
+    while let Some(record) = journal.read_log(next).await? {
+        records.push(record);
+        next += 1;
+    }
+    Ok(records)
+}
+
 /// Appends `decision` under `epoch` at the first free place from `next` on, and stops
 /// where a newer driver's takeover stands.
 ///

@@ -250,6 +250,7 @@ impl<E: Executor + 'static> Driver<E> {
                 observer.changed(&state, now);
                 hands.carry_out(effects);
             }
+            hands.decide_what_waited();
         }
     }
 

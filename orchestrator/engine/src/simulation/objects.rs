@@ -161,6 +161,11 @@ impl ObjectStore for Objects {
         };
         let what = what();
         let (pid, at) = (self.pid, path.to_string());
+        if object.is_decided() {
+            let mut world = self.world.lock();
+            let now = world.elapsed_ms();
+            world.sent.entry((pid, at.clone())).or_insert(now);
+        }
         self.ask(
             effect,
             verb,

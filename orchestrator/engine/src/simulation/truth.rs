@@ -35,10 +35,6 @@ pub(super) struct Truth {
     pub(super) deleting: bool,
 }
 
-/// A driver looks at the log this often, and learns of what others append no later
-/// than that and a few slow requests after it.
-const LEARNS_WITHIN_MS: u64 = 40_000;
-
 impl Truth {
     pub(super) fn new(run: RunId, pipeline: &Pipeline) -> Self {
         Self {
@@ -86,6 +82,14 @@ impl Truth {
         self.log
             .iter()
             .any(|record| matches!(record.decision, Decision::CancelRequested { .. }))
+    }
+
+    /// When a takeover newer than `epoch` came to stand.
+    fn lost_since(&self, epoch: u64) -> Option<u64> {
+        let newer = self.log.iter().zip(&self.log_at).find(|(record, _)| {
+            matches!(record.decision, Decision::TookOver { .. }) && record.epoch > epoch
+        });
+        newer.map(|(_, at)| *at)
     }
 
     fn newest_epoch(&self) -> u64 {
@@ -357,13 +361,13 @@ impl Truth {
         Ok(())
     }
 
-    /// The end comes last, and says what the steps say. `epoch` is that of whoever
-    /// writes it; `lives` says of a nonce whether its launcher does.
+    /// The end comes last, and says what the steps say. What came to stand in the log
+    /// before `known` is known to whoever writes it; `lives` says of a nonce whether its
+    /// launcher does.
     fn run_ended(
         &mut self,
         end: &RunEnd,
-        at: u64,
-        epoch: u64,
+        known: u64,
         lives: &BTreeSet<Nonce>,
     ) -> Result<(), String> {
         for step in &self.plan.steps {
@@ -400,21 +404,12 @@ impl Truth {
         } else {
             Status::Completed
         };
-        // Whoever ends a run has read what stood when it took over, and looks now and then.
-        let takeover = self
-            .log
-            .iter()
-            .position(|record| {
-                matches!(record.decision, Decision::TookOver { .. }) && record.epoch == epoch
-            })
-            .unwrap_or(0);
-        let asked = self.log.iter().zip(&self.log_at).enumerate();
-        let known = asked
-            .filter(|(_, (record, _))| matches!(record.decision, Decision::CancelRequested { .. }))
-            .any(|(place, (_, since))| place < takeover || since + LEARNS_WITHIN_MS < at);
+        let asked = self.log.iter().zip(&self.log_at).any(|(record, since)| {
+            matches!(record.decision, Decision::CancelRequested { .. }) && *since < known
+        });
         let right = match end.status {
             Status::Canceled => self.canceled(),
-            status => !known && status == expected,
+            status => !asked && status == expected,
         };
         if !right {
             return Err(format!(
@@ -479,20 +474,27 @@ impl World {
                 outcome: Some(outcome),
             } => {
                 let there = self.outputs_are_there(outcome);
-                self.truth(run, |truth| truth.committed(outcome)).and(there)
+                let due = match outcome.status.is_success() {
+                    true => Ok(()),
+                    false => self.is_due(pid, run, path),
+                };
+                let done = self.truth(run, |truth| truth.committed(outcome));
+                done.and(there).and(due)
             }
             Object::RunEnd {
                 run,
                 end: Some(end),
             } => {
-                // One that lost the run and has not read that yet may not know what runs.
+                let due = self.is_due(pid, run, path);
+                // One that has lost the run since it looked does not know what runs.
                 let lives = if self.has_lost(pid, run) {
                     BTreeSet::new()
                 } else {
                     self.seen_living(run)
                 };
-                let epoch = self.processes[pid].epoch;
-                self.truth(run, |truth| truth.run_ended(end, at, epoch, &lives))
+                let known = self.known_before(pid, path);
+                let done = self.truth(run, |truth| truth.run_ended(end, known, &lives));
+                done.and(due)
             }
             Object::Ticket { .. }
             | Object::Claim { .. }
@@ -531,6 +533,29 @@ impl World {
         match self.truths.get_mut(run) {
             Some(truth) => check(truth),
             None => Err(format!("something is written of {run}, which is no run")),
+        }
+    }
+
+    /// What process `pid` writes at `path` is decided after a look at the log. What came
+    /// to stand there before this moment was seen by it: the look's answer was under way
+    /// no longer than any answer, and the record was sent when it came.
+    fn known_before(&self, pid: Pid, path: &str) -> u64 {
+        let sent = self.sent.get(&(pid, path.to_owned())).copied();
+        sent.unwrap_or(0).saturating_sub(self.weather.longest_ms)
+    }
+
+    /// Who has lost the run decides nothing of it, once that can be known.
+    fn is_due(&self, pid: Pid, run: &RunId, path: &str) -> Result<(), String> {
+        let epoch = self.processes[pid].epoch;
+        let lost = self
+            .truths
+            .get(run)
+            .and_then(|truth| truth.lost_since(epoch));
+        match lost {
+            Some(since) if since < self.known_before(pid, path) => Err(format!(
+                "{path} is decided by a driver of epoch {epoch}, and a newer one took over before"
+            )),
+            _ => Ok(()),
         }
     }
 

@@ -106,6 +106,8 @@ pub(super) struct World {
     /// From now on nothing is disturbed.
     pub(super) calm: bool,
     pub(super) objects: BTreeMap<String, Bytes>,
+    /// When a process first sent what it decided, by its path.
+    pub(super) sent: BTreeMap<(Pid, String), u64>,
     pub(super) processes: Vec<Process>,
     /// What is under way of itself: requests, launchers, notices.
     pub(super) tasks: JoinSet<()>,
@@ -169,6 +171,7 @@ impl World {
             weather,
             calm: false,
             objects: BTreeMap::new(),
+            sent: BTreeMap::new(),
             processes: Vec::new(),
             tasks: JoinSet::new(),
             machine: Machine::default(),
@@ -538,6 +541,18 @@ impl Object {
             (["assets", ..], _) => Self::Asset,
             (["exports", ..], _) => Self::Export,
             _ => Self::Other,
+        }
+    }
+
+    /// Whether a driver decides it, on what the log says.
+    pub(super) fn is_decided(&self) -> bool {
+        match self {
+            Self::Outcome { outcome, .. } => {
+                let success = |outcome: &Outcome| outcome.status.is_success();
+                !outcome.as_deref().is_some_and(success)
+            }
+            Self::RunEnd { .. } => true,
+            _ => false,
         }
     }
 

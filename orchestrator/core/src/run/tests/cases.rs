@@ -251,6 +251,24 @@ fn a_success_before_the_stop_stands_and_the_run_is_canceled() {
 }
 
 #[test]
+fn a_request_to_cancel_changes_an_end_that_is_not_written_yet() {
+    let (mut state, _) = start(&plan(vec![step(vec![])]));
+    let effects = state.apply(Event::Committed(completed(0, 1)), Timestamp(5));
+    assert!(
+        matches!(&effects[..], [Effect::EndRun(end)] if end.status == Status::Completed),
+        "{effects:?}"
+    );
+    let cancel = Decision::CancelRequested { by: "other".into() };
+    let effects = state.apply(record(1, cancel.clone()), Timestamp(6));
+    assert!(
+        matches!(&effects[..], [Effect::EndRun(end)] if end.status == Status::Canceled),
+        "{effects:?}"
+    );
+    // Once is enough.
+    assert_eq!(state.apply(record(2, cancel), Timestamp(7)), []);
+}
+
+#[test]
 fn a_stop_is_repeated_until_its_end_is_seen_and_a_kill_has_no_grace() {
     let (mut state, _) = start(&plan(vec![step(vec![])]));
     let _ = state.apply(claimed(0, 1), Timestamp(0));
