@@ -1,9 +1,10 @@
-//! The project's own tasks: `cargo xtask demo | test | simulate | bench | libtorch | schema | weed`.
+//! The project's own tasks: `cargo xtask demo | test | cluster | simulate | bench | libtorch | schema | weed`.
 //!
 //! A blocking program that calls other programs and says what it does. It is no part of the
 //! product: nothing here is linked into a binary that users run.
 
 mod bench;
+mod cluster;
 mod demo;
 mod engines;
 mod fuzz;
@@ -58,6 +59,9 @@ A second demo with the same inputs reuses what is there, and says so. The runs a
     /// Run every check and test, and print counts and minutes for each part
     #[command(after_help = test::PARTS_HELP)]
     Test(test::Test),
+    /// Start, end and break a real Kubernetes on this machine, for tests
+    #[command(after_help = cluster::HELP)]
+    Cluster(cluster::Cluster),
     /// Play schedules of kills, faults and delays against the real engine, on virtual time
     #[command(after_help = "\
 A seed is a schedule. Prints how often each state met each event and each process was killed where,
@@ -112,6 +116,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Demo(demo) => demo.run(),
         Task::Test(test) => return test.run(),
+        Task::Cluster(cluster) => cluster.run(),
         Task::Simulate(simulate) => simulate.run(),
         Task::Bench(bench) => bench.run(),
         Task::Libtorch { to } => libtorch::install(to).map(|path| println!("{}", path.display())),

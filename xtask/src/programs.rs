@@ -84,12 +84,18 @@ impl Program {
         self.name.ends_with(": containers") || self.name.ends_with(": docker")
     }
 
+    /// Whether it runs on the test cluster.
+    pub(crate) fn needs_cluster(&self) -> bool {
+        self.name.contains(": cluster_")
+    }
+
     /// Runs it; its output is shown as it comes, and its counts are returned.
-    pub(crate) fn run(&self) -> anyhow::Result<Outcome> {
+    pub(crate) fn run(&self, variables: &[(&str, String)]) -> anyhow::Result<Outcome> {
         say(&self.name);
         let mut command = Command::new(&self.path);
         command
             .current_dir(&self.package)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .env("CARGO_MANIFEST_DIR", &self.package);
         let mut outcome = count_tests(&mut command)?;
         for note in &mut outcome.notes {

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use crate::programs::{self, Program};
 use crate::report::{Line, Outcome, table};
 use crate::shell::{cargo, human, read, root, run, say, show, timed};
-use crate::{engines, fuzz, libtorch, processes, purity, schema, simulate, tools};
+use crate::{cluster, engines, fuzz, libtorch, processes, purity, schema, simulate, tools};
 
 /// The help's list of parts.
 pub(crate) const PARTS_HELP: &str = "\
@@ -61,6 +61,8 @@ enum Part {
     EndToEnd,
     /// Steps in containers of real engines, Docker's and Podman's
     Containers,
+    /// A real Kubernetes of three nodes, started for it
+    Cluster,
 }
 
 impl Part {
@@ -80,6 +82,7 @@ impl Part {
             Self::Generated => "generated",
             Self::EndToEnd => "end-to-end",
             Self::Containers => "containers",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -99,7 +102,8 @@ impl Part {
             | Self::Models
             | Self::Generated
             | Self::EndToEnd
-            | Self::Containers => true,
+            | Self::Containers
+            | Self::Cluster => true,
         }
     }
 
@@ -115,12 +119,18 @@ impl Part {
             Self::Unit => unit(),
             Self::Fuzz => fuzz::check(),
             Self::Simulation => simulate::test(),
-            Self::Models => run_programs(|program| program.is_below("steps")),
+            Self::Models => run_programs(|program| program.is_below("steps"), &[]),
             Self::Generated => generated(),
-            Self::EndToEnd => {
-                run_programs(|program| program.is_below("tests") && !program.needs_engines())
-            }
+            Self::EndToEnd => run_programs(
+                |program| {
+                    program.is_below("tests")
+                        && !program.needs_engines()
+                        && !program.needs_cluster()
+                },
+                &[],
+            ),
             Self::Containers => containers(),
+            Self::Cluster => on_cluster(),
         }
     }
 }
@@ -179,7 +189,38 @@ fn setup() -> anyhow::Result<Outcome> {
 
 /// Where engines cannot be had, each of these tests says so and is skipped.
 fn containers() -> anyhow::Result<Outcome> {
-    run_programs(Program::needs_engines)
+    run_programs(Program::needs_engines, &[])
+}
+
+/// Where no cluster can be had, each of these tests says so and is skipped. One that a developer
+/// started is used, and left running.
+fn on_cluster() -> anyhow::Result<Outcome> {
+    let mut left_out = Outcome::default();
+    if let Some(why) = cluster::why_not() {
+        left_out.notes.push(format!("no cluster: {why}"));
+        left_out.add(&run_programs(Program::needs_cluster, &[])?);
+        return Ok(left_out);
+    }
+    // Before anything is started: it takes minutes where nothing is built.
+    programs::build_all()?;
+    if cluster::is_up() {
+        let mut outcome = run_programs(Program::needs_cluster, &cluster::variables()?)?;
+        outcome
+            .notes
+            .push("ran on the cluster that was up; what `down` leaves was not looked at".into());
+        return Ok(outcome);
+    }
+    let before = cluster::traces();
+    cluster::start()?;
+    let done =
+        cluster::variables().and_then(|variables| run_programs(Program::needs_cluster, &variables));
+    // Whatever came of the tests.
+    cluster::stop()?;
+    let mut outcome = done?;
+    for trace in cluster::traces().difference(&before) {
+        outcome.fail(format!("`cargo xtask cluster down` left: {trace}"));
+    }
+    Ok(outcome)
 }
 
 fn deny() -> anyhow::Result<Outcome> {
@@ -250,8 +291,10 @@ fn alone() -> anyhow::Result<Outcome> {
 }
 
 fn unit() -> anyhow::Result<Outcome> {
-    let mut outcome =
-        run_programs(|program| program.is_below("orchestrator") || program.is_below("xtask"))?;
+    let mut outcome = run_programs(
+        |program| program.is_below("orchestrator") || program.is_below("xtask"),
+        &[],
+    )?;
     let mut examples = cargo();
     examples.args(["test", "--locked", "--workspace", "--doc", "--no-fail-fast"]);
     say(show(&examples));
@@ -259,14 +302,18 @@ fn unit() -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-/// Runs the test programs that `wanted` takes. Their build is quick where all is built already.
-fn run_programs(wanted: impl Fn(&Program) -> bool) -> anyhow::Result<Outcome> {
+/// Runs the test programs that `wanted` takes, with these variables. Their build is quick where
+/// all is built already.
+fn run_programs(
+    wanted: impl Fn(&Program) -> bool,
+    variables: &[(&str, String)],
+) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
     for program in programs::build_all()?
         .iter()
         .filter(|program| wanted(program))
     {
-        outcome.add(&program.run()?);
+        outcome.add(&program.run(variables)?);
     }
     Ok(outcome)
 }
