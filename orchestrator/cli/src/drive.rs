@@ -11,6 +11,7 @@ use crate::terminal::Paint;
 use auria_core::outcome::Status;
 use auria_core::run::{Limits, RunState};
 use auria_engine::driver::{Control, DriveError, Driven, Driver};
+use auria_engine::feed::{Both, Feed};
 use auria_engine::lease::{Lease, LeaseError};
 use auria_launcher::runtime::RuntimeRoot;
 use auria_store::runs::RunJson;
@@ -87,7 +88,9 @@ pub async fn drive(
     let (progress, frames) = Progress::begin(&run.run, &run.plan, edge::now());
     let (requests, control) = mpsc::channel(REQUESTS);
     let signals = Signals::listen(requests, progress.clone())?;
-    let mut observer = progress.clone();
+    let feed = Feed::new(run.run.clone());
+    let lease = lease.map(|lease| lease.telling(feed.clone()));
+    let mut observer = Both(progress.clone(), feed);
     let knock = takeover == Takeover::Yes && lease.is_none();
     let driven = if knock {
         // The older driver steps down when it reads our takeover: wake it once that stands.
@@ -100,6 +103,11 @@ pub async fn drive(
     } else {
         driver.drive(lease.as_ref(), control, &mut observer).await
     };
+    // Those who follow end with this, not with a broken pipe.
+    drop(observer);
+    if let Some(lease) = &lease {
+        lease.told().await;
+    }
     let interrupted = signals.stop().await;
     let terminal = Terminal::of_stderr();
     frames

@@ -5,7 +5,7 @@ use crate::edge::{self, Terminal};
 use crate::terminal::{Lines, Paint, Row, Rows, Tree};
 use auria_core::outcome::Status;
 use auria_core::plan::Plan;
-use auria_core::run::{RunState, StepView};
+use auria_core::run::{RunChange, RunState, StepRow};
 use auria_core::{AttemptId, RunId, StepPath, Timestamp};
 use auria_engine::driver::Observer;
 use std::io::Stderr;
@@ -127,14 +127,20 @@ impl Progress {
             inner.last = Some(Box::new(state.clone()));
         }
         for view in state.changed() {
-            let path = &view.step.path;
-            let changed = inner.rows.put(row(&view));
-            if let (Show::Lines(lines), true, Some(row)) =
-                (&mut inner.show, changed, inner.rows.get(path))
-            {
-                lines.changed(&inner.rows, row, now);
-            }
+            inner.put(StepRow::of(&view), now);
         }
+    }
+
+    /// Takes a change that another process tells.
+    pub fn take(&self, change: RunChange, now: Timestamp) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        match change {
+            RunChange::Run { status, .. } => inner.status = status,
+            RunChange::Step(row) => inner.put(row, now),
+            RunChange::Line { step, line, .. } => inner.rows.line(&step, &line),
+            RunChange::End { end } => inner.status = end.status,
+        }
+        inner.dirty = true;
     }
 
     /// The run's last state, where it has ended. Once.
@@ -151,25 +157,23 @@ impl Progress {
     }
 }
 
-fn row(view: &StepView<'_>) -> Row {
-    let source = view
-        .outcome
-        .and_then(|outcome| outcome.reused_from.as_ref());
-    let note = match source {
-        Some(source) => Some(format!("from {}", source.run)),
-        None => view
-            .reason
-            .filter(|_| !view.status.is_success())
-            .map(str::to_owned),
-    };
-    Row {
-        path: view.step.path.clone(),
-        status: view.status,
-        started: view.started,
-        ended: view.ended,
-        attempts: view.attempts,
-        note,
-        line: None,
+impl Inner {
+    fn put(&mut self, step: StepRow, now: Timestamp) {
+        let path = step.step.clone();
+        let changed = self.rows.put(Row {
+            path: step.step,
+            status: step.status,
+            started: step.started,
+            ended: step.ended,
+            attempts: step.attempts,
+            note: step.note,
+            line: None,
+        });
+        if let (Show::Lines(lines), true, Some(row)) =
+            (&mut self.show, changed, self.rows.get(&path))
+        {
+            lines.changed(&self.rows, row, now);
+        }
     }
 }
 

@@ -1,15 +1,31 @@
 //! Who drives a run on this machine: a lock that the kernel frees at death, and
-//! a socket by which others wake the driver or ask it to step down. It only keeps
-//! drivers from disturbing each other; correctness never rests on it (epochs in the
+//! a socket by which others wake the driver, ask it to step down, or follow the run. It
+//! only keeps drivers from disturbing each other; correctness never rests on it (epochs in the
 //! run's log do that).
 
+use crate::feed::Feed;
 use auria_core::RunId;
+use auria_core::run::RunChange;
+use futures::StreamExt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// At most so many follow one run from this machine; another waits for its turn.
+const FOLLOWERS: usize = 64;
+/// How long followers are given to read the last changes.
+const LAST_CHANGES: Duration = Duration::from_secs(2);
+/// What somebody writes who wants the driver to look at the log.
+const WAKE: u8 = b'w';
+/// What somebody writes who wants to follow the run.
+const FOLLOW: u8 = b'f';
 
 /// The lease could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +63,9 @@ pub struct Lease {
     lock: File,
     socket: PathBuf,
     listener: UnixListener,
+    feed: Option<Feed>,
+    followers: Mutex<JoinSet<()>>,
+    woken: Arc<Notify>,
 }
 
 fn paths(folder: &Path, store: &str, run: &RunId) -> (PathBuf, PathBuf) {
@@ -116,6 +135,9 @@ impl Lease {
             lock,
             socket,
             listener,
+            feed: None,
+            followers: Mutex::new(JoinSet::new()),
+            woken: Arc::new(Notify::new()),
         })
     }
 
@@ -130,30 +152,100 @@ impl Lease {
         }
     }
 
-    /// Waits until somebody knocks.
+    /// Lets others follow the run: they read what `feed` tells.
+    #[must_use]
+    pub fn telling(mut self, feed: Feed) -> Self {
+        self.feed = Some(feed);
+        self
+    }
+
+    /// Waits until somebody knocks; serves those who follow meanwhile. Nothing is lost
+    /// where it is dropped and called again.
     pub async fn knocked(&self) -> Knock {
         loop {
-            if let Ok((mut stream, _)) = self.listener.accept().await {
-                let mut byte = [0_u8; 1];
-                let read =
-                    tokio::time::timeout(std::time::Duration::from_secs(1), stream.read(&mut byte));
-                if matches!(read.await, Ok(Ok(1))) {
-                    return Knock::Wake;
-                }
-            } else {
-                // Out of descriptors: the next look at the log is the driver's own.
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            tokio::select! {
+                biased;
+                () = self.woken.notified() => return Knock::Wake,
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.serve(stream),
+                    // Out of descriptors: the next look at the log is the driver's own.
+                    Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+                },
             }
         }
+    }
+
+    fn serve(&self, mut stream: UnixStream) {
+        let followers = self.followers.lock();
+        let mut followers = followers.unwrap_or_else(PoisonError::into_inner);
+        while followers.try_join_next().is_some() {}
+        if followers.len() >= FOLLOWERS {
+            return;
+        }
+        let (feed, woken) = (self.feed.clone(), self.woken.clone());
+        followers.spawn(async move {
+            let mut byte = [0_u8; 1];
+            let read = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut byte));
+            match (read.await, byte, feed) {
+                (Ok(Ok(1)), [WAKE], _) => woken.notify_one(),
+                (Ok(Ok(1)), [FOLLOW], Some(feed)) => tell(feed, stream).await,
+                _ => {}
+            }
+        });
+    }
+
+    /// Waits a moment until those who follow have read the run's end.
+    pub async fn told(&self) {
+        let mut followers = {
+            let followers = self.followers.lock();
+            std::mem::take(&mut *followers.unwrap_or_else(PoisonError::into_inner))
+        };
+        let all = async { while followers.join_next().await.is_some() {} };
+        // Who does not read is not waited for.
+        let _ = tokio::time::timeout(LAST_CHANGES, all).await;
+    }
+
+    /// Follows `run`, where a process of this machine drives it.
+    pub async fn follow(folder: &Path, store: &str, run: &RunId) -> Option<Following> {
+        let (_, socket) = paths(folder, store, run);
+        let mut stream = UnixStream::connect(socket).await.ok()?;
+        stream.write_all(&[FOLLOW]).await.ok()?;
+        Some(Following(BufReader::new(stream).lines()))
     }
 
     /// Wakes the driver of `run`, where one lives on this machine.
     pub async fn knock(folder: &Path, store: &str, run: &RunId) -> bool {
         let (_, socket) = paths(folder, store, run);
         match UnixStream::connect(socket).await {
-            Ok(mut stream) => stream.write_all(b"w").await.is_ok(),
+            Ok(mut stream) => stream.write_all(&[WAKE]).await.is_ok(),
             Err(_) => false,
         }
+    }
+}
+
+/// Writes what `feed` tells, a line of JSON each, until the run or the reader is gone.
+async fn tell(feed: Feed, mut stream: UnixStream) {
+    let mut changes = std::pin::pin!(feed.follow());
+    while let Some(change) = changes.next().await {
+        let Ok(mut line) = serde_json::to_vec(&change) else {
+            continue;
+        };
+        line.push(b'\n');
+        if stream.write_all(&line).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What a driver of this machine tells of its run.
+#[derive(Debug)]
+pub struct Following(Lines<BufReader<UnixStream>>);
+
+impl Following {
+    /// The next change; none where the driver is gone, or is of another version.
+    pub async fn next(&mut self) -> Option<RunChange> {
+        let line = self.0.next_line().await.ok().flatten()?;
+        serde_json::from_str(&line).ok()
     }
 }
 

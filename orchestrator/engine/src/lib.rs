@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod docker;
 pub mod driver;
 pub mod executor;
+pub mod feed;
 pub mod lease;
 pub mod machine;
 pub mod process;

@@ -1,20 +1,27 @@
 //! `logs`: what steps wrote, from the store, whether they run or have ended.
 
 use crate::args::{Global, Logs};
+use crate::drive;
 use crate::edge::Terminal;
 use crate::failure::{Failure, exit};
 use crate::open;
 use crate::print;
 use crate::terminal::Paint;
+use auria_core::run::RunChange;
 use auria_core::{AttemptId, Nonce, StepPath};
+use auria_engine::lease::{Following, Lease};
 use auria_store::logs::LogReader;
 use auria_store::runs::RunJson;
 use auria_store::{Access, Journal, Store, layout};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// Between two looks for new lines.
-const LOOK: Duration = Duration::from_millis(200);
+/// Between two looks at the store for new lines, where there are some.
+const LOOK: Duration = Duration::from_millis(300);
+/// How long a launcher may keep a line before it is in the store.
+const FLUSHED: Duration = Duration::from_secs(15);
+/// Between two looks for a driver, where nobody drives the run.
+const DRIVER: Duration = Duration::from_millis(500);
 
 /// Prints logs.
 ///
@@ -42,7 +49,13 @@ pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
         .max()
         .unwrap_or(0);
     let journal = Journal::new(store.clone(), run.run.clone());
+    let folder = drive::runtime()?;
     loop {
+        // Before the look at what there is: nothing falls between the two.
+        let driver = match args.follow {
+            true => Lease::follow(folder.path(), &store.identity(), &run.run).await,
+            false => None,
+        };
         // Read before the logs: what was written before the end is there after it.
         let ended = match (&step, journal.read_run_end().await?) {
             (_, Some(_)) => true,
@@ -65,7 +78,72 @@ pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
         if ended || !args.follow {
             return Ok(exit::DONE);
         }
-        tokio::time::sleep(LOOK).await;
+        match driver {
+            Some(driver) => follow(&journal, args, step.as_ref(), driver, &mut tails).await?,
+            None => tokio::time::sleep(DRIVER).await,
+        }
+    }
+}
+
+/// Prints what the attempts of `step` (or of all steps) write while `driver` drives the run.
+async fn follow(
+    journal: &Journal,
+    args: &Logs,
+    step: Option<&StepPath>,
+    mut driver: Following,
+    tails: &mut Tails,
+) -> Result<(), Failure> {
+    // Attempts that said something, until what they said must be in the store.
+    let mut fresh: BTreeMap<AttemptId, Instant> = BTreeMap::new();
+    let mut nonces: BTreeMap<AttemptId, Nonce> = BTreeMap::new();
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let change = tokio::select! {
+            change = driver.next() => change,
+            _ = looks.tick(), if !fresh.is_empty() => {
+                for id in fresh.keys() {
+                    if let Some(nonce) = nonces.get(id) {
+                        tails.print(id, nonce, false).await?;
+                    }
+                }
+                fresh.retain(|_, until| Instant::now() < *until);
+                continue;
+            }
+        };
+        let (of, attempt, ended) = match change {
+            None | Some(RunChange::End { .. }) => return Ok(()),
+            Some(RunChange::Run { .. }) => continue,
+            Some(RunChange::Line { step, attempt, .. }) => (step, attempt, false),
+            Some(RunChange::Step(row)) => {
+                let ended = row.status.is_terminal();
+                (row.step, row.attempts, ended)
+            }
+        };
+        let wanted = step.is_none_or(|step| *step == of)
+            && args.attempt.is_none_or(|number| number == attempt);
+        let id = AttemptId {
+            run: journal.run().clone(),
+            step: of,
+            number: attempt,
+        };
+        if wanted
+            && attempt > 0
+            && !nonces.contains_key(&id)
+            && let Some(claim) = journal.read_claim(&id).await?
+        {
+            nonces.insert(id.clone(), claim.nonce);
+        }
+        if let (true, Some(nonce)) = (wanted, nonces.get(&id)) {
+            if ended {
+                tails.print(&id, nonce, false).await?;
+            }
+            fresh.insert(id, Instant::now() + FLUSHED);
+        }
+        // The step that is followed has ended: the caller looks once more, and ends.
+        if ended && wanted && step.is_some() {
+            return Ok(());
+        }
     }
 }
 

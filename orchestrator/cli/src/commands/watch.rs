@@ -1,4 +1,5 @@
-//! `watch`: follows a run that another process drives. It only reads.
+//! `watch`: follows a run that another process drives, which tells what changes. It only
+//! reads.
 
 use crate::args::{Global, RunArg};
 use crate::drive;
@@ -6,12 +7,16 @@ use crate::edge;
 use crate::failure::Failure;
 use crate::open;
 use crate::progress::Progress;
+use auria_core::run::RunChange;
 use auria_engine::lease::Lease;
 use auria_store::{Access, Journal};
 use std::time::Duration;
 
-/// Between two looks at the store.
+/// Between two looks for a driver.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// So often is looked for one: a driver that was killed a moment ago may be followed by another.
+const LOOKS: u32 = 10;
 
 /// Follows a run to its end.
 ///
@@ -21,23 +26,32 @@ pub async fn watch(global: &Global, args: &RunArg) -> Result<u8, Failure> {
     let store = open::existing(global, Access::Read).await?;
     let run = open::run(&store, &args.run).await?;
     let folder = drive::runtime()?;
+    let identity = store.identity();
     let journal = Journal::new(store.clone(), run.run.clone());
     let (progress, frames) = Progress::begin(&run.run, &run.plan, edge::now());
     let mut alone = 0;
     let status = loop {
-        let end = journal.read_run_end().await?;
-        let state = drive::look(&store, &run).await?;
-        progress.update(&state, edge::now());
-        if let Some(end) = end {
+        if let Some(mut driver) = Lease::follow(folder.path(), &identity, &run.run).await {
+            alone = 0;
+            let mut end = None;
+            while let Some(change) = driver.next().await {
+                if let RunChange::End { end: told } = &change {
+                    end = Some(told.status);
+                }
+                progress.take(change, edge::now());
+            }
+            if let Some(status) = end {
+                break status;
+            }
+        }
+        if let Some(end) = journal.read_run_end().await? {
             break end.status;
         }
-        // A driver that was killed a moment ago may be followed by another.
-        alone = if Lease::holder(folder.path(), &store.identity(), &run.run).is_some() {
-            0
-        } else {
-            alone + 1
-        };
-        if alone > 10 {
+        if alone == 0 {
+            progress.update(&drive::look(&store, &run).await?, edge::now());
+        }
+        alone += 1;
+        if alone > LOOKS {
             frames.finish(false).await;
             return Err(Failure::unreachable(format!(
                 "nobody on this machine drives run {}",

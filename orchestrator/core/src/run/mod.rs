@@ -6,10 +6,11 @@
 //! [`RunState::apply`] moves it on. Reading order: `event` (the contract with the
 //! driver), `state` (what is held), `apply`, `attempts` (news of attempts),
 //! `settle` (outcomes and what follows from them), `retry` (another attempt or a
-//! verdict), `ticket`, `recover`, `view`.
+//! verdict), `ticket`, `recover`, `view`, `change` (what readers see).
 
 mod apply;
 mod attempts;
+mod change;
 #[cfg(feature = "simulation")]
 pub mod coverage;
 mod event;
@@ -25,6 +26,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+pub use change::{RunChange, StepRow};
 pub use event::{AttemptNews, Effect, Event, Phase, Recovered, ReuseAnswer, ReuseMiss};
 pub use limits::Limits;
 pub use state::RunState;
