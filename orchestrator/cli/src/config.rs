@@ -3,6 +3,7 @@
 //! `AURIA_STORE` and `AURIA_TARGET` come before it, flags before those.
 
 use crate::failure::Failure;
+use auria_kubernetes::compute::{self, Compute};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,24 +29,6 @@ pub struct Config {
     /// The file that this came from.
     #[serde(skip)]
     pub file: Option<PathBuf>,
-}
-
-/// A compute: what a name such as `gpu-cluster` in a pipeline means here.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Compute {
-    /// What runs its steps: `process` or `docker`.
-    pub target: String,
-    /// Labels that a node must carry.
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints that its Pods tolerate.
-    pub tolerations: Vec<BTreeMap<String, serde_json::Value>>,
-    /// Resource requests, by the name that `resources.instance_type` uses.
-    pub instance_types: BTreeMap<String, BTreeMap<String, serde_json::Value>>,
-    /// The queue.
-    pub queue: Option<String>,
-    /// Most instances at once.
-    pub max_instances: Option<u32>,
 }
 
 impl Config {
@@ -97,7 +80,6 @@ pub fn json_schema() -> serde_json::Value {
         |description: &str| serde_json::json!({"type": "string", "description": description});
     let map =
         |of: serde_json::Value| serde_json::json!({"type": "object", "additionalProperties": of});
-    let any = serde_json::json!({});
     serde_json::json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "auria.yaml",
@@ -106,18 +88,7 @@ pub fn json_schema() -> serde_json::Value {
         "properties": {
             "store": text("Where runs are kept: a folder, relative to this file, or s3://BUCKET/PREFIX."),
             "target": text("The default target: process, docker, or a compute's name."),
-            "computes": map(serde_json::json!({
-                "type": "object",
-                "additionalProperties": false,
-                "properties": {
-                    "target": text("What runs its steps."),
-                    "node_selector": map(serde_json::json!({"type": "string"})),
-                    "tolerations": {"type": "array", "items": map(any.clone())},
-                    "instance_types": map(map(any)),
-                    "queue": text("The queue."),
-                    "max_instances": {"type": "integer", "minimum": 1, "description": "Most instances at once."}
-                }
-            }))
+            "computes": map(compute::json_schema())
         }
     })
 }

@@ -26,7 +26,7 @@ mod types;
 pub use expression::{Expression, Piece};
 pub use loaded::Loaded;
 pub use names::check_names;
-pub use quantity::duration_ms;
+pub use quantity::{bytes, cpu_millis, duration_ms};
 pub use schema::{SchemaKind, json_schema};
 pub use types::{
     Bound, BuildSpec, CodeRef, CommandBody, CommandStep, CondaFile, DataRef, EnvironmentSpec,

@@ -19,7 +19,8 @@ pub fn duration_ms(text: &str) -> Option<u64> {
 
 /// Bytes of `1048576`, `512Mi`, `512MiB`, `16G`, `16GB` (decimal), and Docker's
 /// lower-case `2g`, which is binary.
-pub(crate) fn bytes(text: &str) -> Option<u64> {
+#[must_use]
+pub fn bytes(text: &str) -> Option<u64> {
     let (number, unit) = split(text.trim())?;
     let factor: f64 = match unit {
         "" | "B" | "b" => 1.0,
@@ -37,7 +38,8 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
 }
 
 /// Thousandths of a core of `2`, `0.5`, `500m`.
-pub(crate) fn cpu_millis(text: &str) -> Option<u64> {
+#[must_use]
+pub fn cpu_millis(text: &str) -> Option<u64> {
     let (number, unit) = split(text.trim())?;
     match unit {
         "" => whole(number * 1000.0),

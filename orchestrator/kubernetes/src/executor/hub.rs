@@ -1,0 +1,250 @@
+//! What launchers and Pods say of attempts, joined: each watcher of a run is first told
+//! what is known, then what happens. A launcher's word comes by way of the broker
+//! ([`Wake`]), long before the cluster shows the same. It decides nothing.
+
+use auria_core::run::AttemptNews;
+use auria_core::{AttemptId, RunId};
+use auria_engine::executor::{AttemptEvent, Happened, WatchError, is_last};
+use auria_engine::relay::Wake;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+/// Events that may wait for one watcher. One that falls behind is cut off: its driver
+/// watches again, and looks in the store for what it missed.
+const QUEUE: usize = 4096;
+/// Of these, log lines leave this many for news.
+const KEPT_FOR_NEWS: usize = 1024;
+/// Attempts that are remembered; beyond it those without a Pod are forgotten first.
+const REMEMBERED: usize = 32 * 1024;
+
+type Watched = Result<AttemptEvent, WatchError>;
+
+/// The relay between the broker and the executor `kubernetes`: clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Relay(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    attempts: HashMap<AttemptId, Known>,
+    watchers: HashMap<RunId, Vec<mpsc::Sender<Watched>>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The latest of each kind; of one that has ended, the last.
+    news: Vec<AttemptNews>,
+    ended: bool,
+    /// Its Pod is seen.
+    has_pod: bool,
+    /// We were asked to stop it.
+    stopped: bool,
+}
+
+impl Wake for Relay {
+    fn tell(&self, event: AttemptEvent) {
+        let AttemptEvent { attempt, happened } = event;
+        match happened {
+            Happened::News(news) => self.news(&attempt, news),
+            Happened::Log(lines) => self.log(attempt, lines),
+        }
+    }
+}
+
+impl Relay {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells every watcher of the attempt's run, and those to come.
+    pub(super) fn news(&self, attempt: &AttemptId, news: AttemptNews) {
+        let mut state = self.state();
+        let last = is_last(&news);
+        let known = state.attempts.entry(attempt.clone()).or_default();
+        known
+            .news
+            .retain(|old| !last && std::mem::discriminant(old) != std::mem::discriminant(&news));
+        known.news.push(news.clone());
+        known.ended = last;
+        let has_pod = known.has_pod;
+        let event = AttemptEvent {
+            attempt: attempt.clone(),
+            happened: Happened::News(news),
+        };
+        let mut heard = false;
+        if let Some(watchers) = state.watchers.get_mut(&attempt.run) {
+            watchers.retain(|watcher| watcher.try_send(Ok(event.clone())).is_ok());
+            heard = !watchers.is_empty();
+            if watchers.is_empty() {
+                state.watchers.remove(&attempt.run);
+            }
+        }
+        if last && heard && !has_pod {
+            state.attempts.remove(attempt);
+        }
+        if state.attempts.len() > REMEMBERED {
+            state.attempts.retain(|_, known| known.has_pod);
+        }
+    }
+
+    fn log(&self, attempt: AttemptId, lines: Vec<String>) {
+        let state = self.state();
+        for watcher in state.watchers.get(&attempt.run).into_iter().flatten() {
+            if watcher.capacity() > KEPT_FOR_NEWS {
+                let event = AttemptEvent {
+                    attempt: attempt.clone(),
+                    happened: Happened::Log(lines.clone()),
+                };
+                let _ = watcher.try_send(Ok(event));
+            }
+        }
+    }
+
+    /// What is known of the attempts of `run` and, after it, what happens to them.
+    pub(super) fn watch(&self, run: &RunId) -> (Vec<AttemptEvent>, mpsc::Receiver<Watched>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let mut state = self.state();
+        let mut known = Vec::new();
+        state.attempts.retain(|id, attempt| {
+            if id.run != *run {
+                return true;
+            }
+            known.extend(attempt.news.iter().map(|news| AttemptEvent {
+                attempt: id.clone(),
+                happened: Happened::News(news.clone()),
+            }));
+            attempt.has_pod || !attempt.ended
+        });
+        let watchers = state.watchers.entry(run.clone()).or_default();
+        watchers.retain(|watcher| !watcher.is_closed());
+        watchers.push(sender);
+        (known, receiver)
+    }
+
+    /// Whether nothing follows for an attempt.
+    pub(super) fn has_ended(&self, attempt: &AttemptId) -> bool {
+        self.state()
+            .attempts
+            .get(attempt)
+            .is_some_and(|known| known.ended)
+    }
+
+    /// A Pod of the attempt is there.
+    pub(super) fn pod_seen(&self, attempt: &AttemptId) {
+        self.state()
+            .attempts
+            .entry(attempt.clone())
+            .or_default()
+            .has_pod = true;
+    }
+
+    /// The attempt is started anew: what was known was of an earlier Pod.
+    pub(super) fn starts(&self, attempt: &AttemptId) {
+        self.state().attempts.remove(attempt);
+    }
+
+    /// Its Pod is gone. Whether the attempt had not ended by then, and whether we had
+    /// been asked to stop it.
+    pub(super) fn pod_gone(&self, attempt: &AttemptId) -> (bool, bool) {
+        let mut state = self.state();
+        let Some(known) = state.attempts.get_mut(attempt) else {
+            return (true, false);
+        };
+        known.has_pod = false;
+        let answer = (!known.ended, known.stopped);
+        if known.ended {
+            state.attempts.remove(attempt);
+        }
+        answer
+    }
+
+    /// We were asked to stop it.
+    pub(super) fn stopping(&self, attempt: &AttemptId) {
+        if let Some(known) = self.state().attempts.get_mut(attempt) {
+            known.stopped = true;
+        }
+    }
+
+    pub(super) fn was_stopped(&self, attempt: &AttemptId) -> bool {
+        self.state()
+            .attempts
+            .get(attempt)
+            .is_some_and(|known| known.stopped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{QUEUE, Relay};
+    use auria_core::AttemptId;
+    use auria_core::run::{AttemptNews, Phase};
+    use auria_engine::executor::{AttemptEvent, Happened};
+    use auria_engine::relay::Wake;
+
+    fn attempt(step: &str) -> AttemptId {
+        AttemptId {
+            run: "r".parse().unwrap(),
+            step: step.parse().unwrap(),
+            number: 1,
+        }
+    }
+
+    fn phase(phase: Phase) -> AttemptNews {
+        AttemptNews::Phase { phase }
+    }
+
+    #[test]
+    fn a_new_watch_is_told_the_current_state_first_and_the_last_word_once() {
+        let relay = Relay::default();
+        let one = attempt("one");
+        relay.news(&one, phase(Phase::Fetching));
+        relay.news(&one, phase(Phase::Running));
+        let (known, mut events) = relay.watch(&one.run);
+        assert_eq!(known.len(), 1);
+        assert_eq!(known[0].happened, Happened::News(phase(Phase::Running)));
+        relay.news(&one, AttemptNews::ClaimLost);
+        assert_eq!(
+            events.try_recv().unwrap().unwrap().happened,
+            Happened::News(AttemptNews::ClaimLost)
+        );
+        let (known, _events) = relay.watch(&one.run);
+        assert!(known.is_empty(), "{known:?}");
+    }
+
+    #[test]
+    fn the_last_word_of_one_whose_pod_is_there_is_kept_until_the_pod_goes() {
+        let relay = Relay::default();
+        let one = attempt("one");
+        let (_, _events) = relay.watch(&one.run);
+        relay.pod_seen(&one);
+        relay.news(&one, AttemptNews::ClaimLost);
+        assert!(relay.has_ended(&one));
+        assert_eq!(relay.pod_gone(&one), (false, false));
+        // Nothing is known of it any more.
+        assert!(!relay.has_ended(&one));
+        assert_eq!(relay.pod_gone(&one), (true, false));
+    }
+
+    #[test]
+    fn who_does_not_listen_is_cut_off_and_nobody_waits_for_it() {
+        let relay = Relay::default();
+        let one = attempt("one");
+        let (_, mut slow) = relay.watch(&one.run);
+        for _ in 0..=QUEUE {
+            relay.news(&one, phase(Phase::Running));
+        }
+        let mut told = 0;
+        while slow.try_recv().is_ok() {
+            told += 1;
+        }
+        assert_eq!(told, QUEUE);
+        assert!(slow.is_closed());
+        let lines = AttemptEvent {
+            attempt: one.clone(),
+            happened: Happened::Log(vec!["x".to_owned()]),
+        };
+        let (_, mut quick) = relay.watch(&one.run);
+        relay.tell(lines.clone());
+        assert_eq!(quick.try_recv().unwrap().unwrap(), lines);
+    }
+}

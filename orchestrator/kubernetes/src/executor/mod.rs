@@ -1,0 +1,299 @@
+//! The executor `kubernetes`: each attempt is a Pod, which goes on when its orchestrator
+//! dies and is found again by the next one. One watch of the namespace serves every run.
+//! What launchers say by way of the broker comes first; a Pod's own state is told only
+//! where a launcher cannot: waiting, trouble with an image, a lost node. It decides
+//! nothing and commits nothing.
+
+mod hub;
+mod standing;
+mod tracker;
+
+pub use hub::Relay;
+
+use crate::compute::Compute;
+use crate::names;
+use crate::pod::{LauncherSource, Refused, grace_seconds, pod};
+use auria_core::plan::Environment;
+use auria_core::run::AttemptNews;
+use auria_core::ticket::Ticket;
+use auria_core::{AttemptId, RunId, Timestamp};
+use auria_engine::executor::{
+    AttemptEvent, Executor, ListError, StartError, StopError, WatchError,
+};
+use auria_engine::relay::TicketIssuer;
+use futures::stream::{BoxStream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use standing::{Standing, standing};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// No call of the API may take longer: a partition is told, and asked again.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What a stop leaves for publishing where the Pod does not say.
+const PUBLISH_GRACE_MS: u64 = 30_000;
+
+/// What the executor works with.
+#[derive(Clone, Debug)]
+pub struct KubernetesOptions {
+    /// Where Pods are made.
+    pub namespace: String,
+    /// Computes, by the name that pipelines use.
+    pub computes: BTreeMap<String, Compute>,
+    /// That of steps that name none, or one that is not declared.
+    pub fallback: Compute,
+    /// How launchers get into Pods.
+    pub launcher: LauncherSource,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+}
+
+/// The executor `kubernetes`. When it is dropped, Pods go on.
+pub struct Kubernetes {
+    inner: Arc<Inner>,
+    /// The watch of the namespace; ends with this.
+    _tasks: JoinSet<()>,
+}
+
+struct Inner {
+    pods: Api<Pod>,
+    options: KubernetesOptions,
+    issuer: Arc<dyn TicketIssuer>,
+    relay: Relay,
+    owners: Mutex<HashMap<RunId, OwnerReference>>,
+}
+
+impl Kubernetes {
+    /// An executor in one namespace, which begins to watch it. `relay` is what the broker
+    /// tells. Must be called in a tokio runtime.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        options: KubernetesOptions,
+        issuer: Arc<dyn TicketIssuer>,
+        relay: Relay,
+    ) -> Self {
+        let inner = Arc::new(Inner {
+            pods: Api::namespaced(client, &options.namespace),
+            options,
+            issuer,
+            relay,
+            owners: Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(tracker::track(inner.clone()));
+        Self {
+            inner,
+            _tasks: tasks,
+        }
+    }
+
+    /// From now on Pods of `run` belong to `owner`, and go with it.
+    pub fn adopt(&self, run: &RunId, owner: OwnerReference) {
+        self.inner.owners().insert(run.clone(), owner);
+    }
+
+    /// Nothing of `run` is started any more.
+    pub fn release(&self, run: &RunId) {
+        self.inner.owners().remove(run);
+    }
+}
+
+impl Inner {
+    fn owners(&self) -> MutexGuard<'_, HashMap<RunId, OwnerReference>> {
+        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compute(&self, name: Option<&str>) -> &Compute {
+        name.and_then(|name| self.options.computes.get(name))
+            .unwrap_or(&self.options.fallback)
+    }
+
+    /// The Pod of a ticket.
+    fn pod(&self, ticket: &Ticket) -> Result<Pod, String> {
+        let compute = self.compute(ticket.compute.as_deref());
+        let image = match &ticket.environment {
+            Environment::Image { image, .. } => image.as_str(),
+            Environment::Process(_) => "",
+        };
+        let launcher = self.options.launcher.delivery(image)?;
+        let broker = self.issuer.issue(&ticket.attempt);
+        let owner = self.owners().get(&ticket.attempt.run).cloned();
+        pod(ticket, compute, &broker, &launcher, owner.as_ref()).map_err(|refused| {
+            let each: Vec<_> = refused.iter().map(Refused::to_string).collect();
+            each.join("; ")
+        })
+    }
+
+    /// Removes the Pod with this name and identity, whose process has ended or never
+    /// began; whether it is gone by now.
+    async fn remove(&self, name: &str, uid: Option<String>) -> bool {
+        let params = DeleteParams::default()
+            .grace_period(0)
+            .preconditions(Preconditions {
+                uid,
+                resource_version: None,
+            });
+        match called(self.pods.delete(name, &params)).await {
+            Ok(_) => true,
+            // Gone, or another one by now.
+            Err(Failed {
+                code: Some(404 | 409),
+                ..
+            }) => true,
+            Err(failed) => {
+                tracing::warn!(pod = name, error = failed.message, "removing a Pod");
+                false
+            }
+        }
+    }
+}
+
+/// A call of the API that came to nothing.
+#[derive(Debug)]
+struct Failed {
+    /// The status that the server answered with; none where it did not.
+    code: Option<u16>,
+    message: String,
+}
+
+/// What a call of the API answers, within bounds.
+async fn called<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
+    match tokio::time::timeout(PATIENCE, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(kube::Error::Api(status))) => Err(Failed {
+            code: Some(status.code),
+            message: status.message.clone(),
+        }),
+        Ok(Err(error)) => Err(Failed {
+            code: None,
+            message: crate::chain(&error),
+        }),
+        Err(_elapsed) => Err(Failed {
+            code: None,
+            message: format!("the cluster's API did not answer within {PATIENCE:?}"),
+        }),
+    }
+}
+
+#[async_trait::async_trait]
+impl Executor for Kubernetes {
+    async fn start(&self, ticket: &Ticket) -> Result<(), StartError> {
+        let inner = &self.inner;
+        let refused = |message: String| Err(StartError::Refused { message });
+        let unavailable = |message: String| Err(StartError::Unavailable { message });
+        let pod = match inner.pod(ticket) {
+            Ok(pod) => pod,
+            Err(message) => return refused(message),
+        };
+        let name = names::pod_name(&ticket.attempt);
+        // Twice: what is left of an attempt that has ended makes room first.
+        for _ in 0..2 {
+            let failed = match called(inner.pods.create(&PostParams::default(), &pod)).await {
+                Ok(_) => return Ok(()),
+                Err(failed) => failed,
+            };
+            let Failed { code, message } = failed;
+            let said = format!("the cluster does not take the Pod {name}: {message}");
+            match code {
+                Some(409) => {}
+                // What others use now is free later.
+                Some(403) if message.contains("exceeded quota") => return unavailable(said),
+                Some(400 | 403 | 404 | 405 | 413 | 415 | 422) => return refused(said),
+                _ => return unavailable(said),
+            }
+            let found = match called(inner.pods.get_opt(&name)).await {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(Failed { message, .. }) => {
+                    return unavailable(format!("the Pod {name} cannot be read: {message}"));
+                }
+            };
+            if names::attempt_of(&found.metadata).as_ref() != Some(&ticket.attempt) {
+                return refused(format!("there is a Pod {name} that is not ours"));
+            }
+            match standing(&found, (inner.options.now)()) {
+                Standing::Over(_) => {
+                    if !inner.remove(&name, found.metadata.uid).await {
+                        return unavailable(format!("the Pod {name} of before is still there"));
+                    }
+                    inner.relay.starts(&ticket.attempt);
+                }
+                Standing::Lives {
+                    gone_by: Some(_), ..
+                } => return unavailable(format!("the Pod {name} of before is just ending")),
+                // It waits or runs.
+                _ => return Ok(()),
+            }
+        }
+        unavailable(format!("the Pod {name} of before is still there"))
+    }
+
+    async fn stop(&self, attempt: &AttemptId, grace: Duration) -> Result<(), StopError> {
+        let inner = &self.inner;
+        inner.relay.stopping(attempt);
+        let name = names::pod_name(attempt);
+        // Without a grace nothing is published: one second, since none at all would forget
+        // the Pod while its processes still run.
+        let seconds = if grace.is_zero() {
+            1
+        } else {
+            let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+            grace_seconds(grace_ms, PUBLISH_GRACE_MS)
+        };
+        let params =
+            DeleteParams::default().grace_period(u32::try_from(seconds).unwrap_or(u32::MAX));
+        match called(inner.pods.delete(&name, &params)).await {
+            Ok(_) => Ok(()),
+            Err(Failed {
+                code: Some(404), ..
+            }) => {
+                if !inner.relay.has_ended(attempt) {
+                    let gone = AttemptNews::Gone {
+                        claim: None,
+                        end: None,
+                        checkpoint: None,
+                    };
+                    inner.relay.news(attempt, gone);
+                }
+                Ok(())
+            }
+            Err(Failed { message, .. }) => Err(StopError {
+                attempt: attempt.clone(),
+                message,
+            }),
+        }
+    }
+
+    async fn list(&self, run: &RunId) -> Result<Vec<AttemptId>, ListError> {
+        let inner = &self.inner;
+        let params = ListParams::default().labels(&names::run_selector(run));
+        let pods = called(inner.pods.list(&params)).await;
+        let pods = pods.map_err(|Failed { message, .. }| ListError {
+            run: run.clone(),
+            message,
+        })?;
+        let now = (inner.options.now)();
+        let mut live: Vec<AttemptId> = pods
+            .iter()
+            .filter(|pod| !matches!(standing(pod, now), Standing::Over(_)))
+            .filter_map(|pod| names::attempt_of(&pod.metadata))
+            // Labels may be shortened.
+            .filter(|attempt| attempt.run == *run)
+            .collect();
+        live.sort();
+        Ok(live)
+    }
+
+    fn watch(&self, run: &RunId) -> BoxStream<'static, Result<AttemptEvent, WatchError>> {
+        let (known, events) = self.inner.relay.watch(run);
+        futures::stream::iter(known.into_iter().map(Ok))
+            .chain(ReceiverStream::new(events))
+            .boxed()
+    }
+}

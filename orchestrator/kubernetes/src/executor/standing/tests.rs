@@ -1,0 +1,222 @@
+use super::{OVERDUE_MS, Over, Standing, deleted, standing};
+use auria_core::outcome::Cause;
+use auria_core::run::AttemptNews;
+use auria_core::{AttemptId, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+/// 2026-01-02T03:04:05Z
+const NOW: Timestamp = Timestamp(1_767_323_045_000);
+
+fn pod(status: Value) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": "p"},
+        "spec": {"nodeName": "n1", "containers": []},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn deleting(mut pod: Pod, at: &str) -> Pod {
+    pod.metadata.deletion_timestamp = Some(serde_json::from_value(json!(at)).unwrap());
+    pod
+}
+
+fn terminated(state: Value) -> Value {
+    json!([{"name": "step", "ready": false, "image": "", "imageID": "", "restartCount": 0,
+            "state": {"terminated": state}}])
+}
+
+fn running() -> Value {
+    json!([{"name": "step", "ready": true, "image": "", "imageID": "", "restartCount": 0,
+            "state": {"running": {"startedAt": "2026-01-02T03:04:00Z"}}}])
+}
+
+fn target(reason: &str) -> Value {
+    json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "why"})
+}
+
+fn over(pod: &Pod) -> Over {
+    match standing(pod, NOW) {
+        Standing::Over(over) => *over,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_waits_says_why_in_the_words_of_the_cluster() {
+    let unschedulable = pod(
+        json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+        "reason": "Unschedulable", "message": "0/3 nodes are available", "lastTransitionTime": "2026-01-02T03:04:00Z"}]}),
+    );
+    assert_eq!(
+        standing(&unschedulable, NOW),
+        Standing::Unschedulable {
+            since: Timestamp(NOW.0 - 5000),
+            why: "0/3 nodes are available".to_owned()
+        }
+    );
+    let held = pod(
+        json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False",
+        "reason": "SchedulingGated", "message": "gated"}]}),
+    );
+    assert!(matches!(standing(&held, NOW), Standing::Held { .. }));
+    for (reason, expected) in [
+        ("ErrImagePull", Some(false)),
+        ("ImagePullBackOff", Some(false)),
+        ("InvalidImageName", Some(true)),
+        ("ErrImageNeverPull", Some(true)),
+        ("CreateContainerConfigError", Some(false)),
+        ("ContainerCreating", None),
+        ("PodInitializing", None),
+    ] {
+        for place in ["containerStatuses", "initContainerStatuses"] {
+            let waiting = pod(
+                json!({"phase": "Pending", place: [{"name": "step", "ready": false,
+                "image": "", "imageID": "", "restartCount": 0,
+                "state": {"waiting": {"reason": reason, "message": "m"}}}]}),
+            );
+            let hopeless = match standing(&waiting, NOW) {
+                Standing::Trouble { hopeless, why } => {
+                    assert_eq!(why, format!("{reason}: m"));
+                    Some(hopeless)
+                }
+                Standing::Lives { gone_by: None } => None,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(hopeless, expected, "{reason}");
+        }
+    }
+}
+
+#[test]
+fn causes_are_told_apart() {
+    let exit = |code: i32, reason: &str| terminated(json!({"exitCode": code, "reason": reason}));
+    let cases = [
+        (
+            json!({"phase": "Failed", "containerStatuses": exit(137, "OOMKilled")}),
+            Some(Cause::OutOfMemory),
+        ),
+        (
+            json!({"phase": "Failed", "containerStatuses": exit(137, "OOMKilled"), "conditions": [target("TerminationByKubelet")]}),
+            Some(Cause::OutOfMemory),
+        ),
+        (
+            json!({"phase": "Failed", "containerStatuses": exit(143, "Error"), "conditions": [target("PreemptionByScheduler")]}),
+            Some(Cause::Preempted),
+        ),
+        (
+            json!({"phase": "Failed", "containerStatuses": exit(137, "Error"), "conditions": [target("EvictionByEvictionAPI")]}),
+            Some(Cause::Evicted),
+        ),
+        (
+            json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory", "conditions": [target("TerminationByKubelet")]}),
+            Some(Cause::Evicted),
+        ),
+        (
+            json!({"phase": "Failed", "conditions": [target("DeletionByPodGC")]}),
+            Some(Cause::NodeLost),
+        ),
+        (
+            json!({"phase": "Failed", "reason": "OutOfcpu", "message": "no"}),
+            Some(Cause::Evicted),
+        ),
+        (
+            json!({"phase": "Failed", "reason": "NodeLost"}),
+            Some(Cause::NodeLost),
+        ),
+        (
+            json!({"phase": "Failed", "containerStatuses": exit(128, "StartError")}),
+            Some(Cause::Image),
+        ),
+        (
+            json!({"phase": "Failed", "containerStatuses": exit(137, "ContainerStatusUnknown")}),
+            Some(Cause::NodeLost),
+        ),
+        (
+            json!({"phase": "Failed", "containerStatuses": exit(137, "Error")}),
+            Some(Cause::NodeLost),
+        ),
+        (
+            json!({"phase": "Succeeded", "containerStatuses": exit(0, "Completed")}),
+            None,
+        ),
+    ];
+    for (status, cause) in cases {
+        let over = over(&pod(status.clone()));
+        assert_eq!(over.cause, cause, "{status}: {}", over.message);
+        assert!(!over.stuck);
+    }
+}
+
+#[test]
+fn a_silent_node_is_told_from_one_that_is_drained() {
+    let ready = |ready: &str, containers: &str| {
+        json!([{"type": "Ready", "status": ready}, {"type": "ContainersReady", "status": containers},
+               target("DeletionByTaintManager")])
+    };
+    let status = |conditions: Value| json!({"phase": "Running", "containerStatuses": running(), "conditions": conditions});
+    let soon = "2026-01-02T03:04:35Z";
+    // The kubelet still answers for it: it is just ending.
+    let drained = deleting(pod(status(ready("True", "True"))), soon);
+    assert_eq!(
+        standing(&drained, NOW),
+        Standing::Lives {
+            gone_by: Some(Timestamp(NOW.0 + 30_000))
+        }
+    );
+    let silent = deleting(pod(status(ready("False", "True"))), soon);
+    let told = over(&silent);
+    assert_eq!((told.cause, told.stuck), (Some(Cause::NodeLost), true));
+    // It had not begun there.
+    let mut conditions = ready("False", "False");
+    conditions[1]["reason"] = json!("ContainersNotReady");
+    let unborn = deleting(
+        pod(json!({"phase": "Pending", "conditions": conditions})),
+        soon,
+    );
+    assert_eq!(over(&unborn).cause, Some(Cause::NodeLost));
+    // Whatever was said: nobody answered long after its end.
+    let late = Timestamp(NOW.0 + 30_000 + i64::try_from(OVERDUE_MS).unwrap());
+    let Standing::Over(over) = standing(&drained, late) else {
+        panic!("it is not over");
+    };
+    assert_eq!(over.cause, Some(Cause::NodeLost));
+}
+
+#[test]
+fn a_pod_that_someone_deleted_was_evicted() {
+    let ends = deleting(
+        pod(
+            json!({"phase": "Running", "containerStatuses": terminated(json!({"exitCode": 137, "reason": "Error"}))}),
+        ),
+        "2026-01-02T03:04:35Z",
+    );
+    assert_eq!(over(&ends).cause, Some(Cause::Evicted));
+    let forgotten = pod(json!({"phase": "Running", "containerStatuses": running()}));
+    assert_eq!(deleted(&forgotten).cause, Some(Cause::Evicted));
+}
+
+#[test]
+fn what_a_launcher_left_for_the_cluster_comes_before_what_the_cluster_knows() {
+    let attempt = AttemptId {
+        run: "r".parse().unwrap(),
+        step: "s".parse().unwrap(),
+        number: 1,
+    };
+    let left = Over {
+        cause: Some(Cause::Exit),
+        message: "published, not committed".to_owned(),
+        ..Over::default()
+    }
+    .news(&attempt, NOW);
+    let said = serde_json::to_string(&left).unwrap();
+    let ended = pod(
+        json!({"phase": "Failed", "containerStatuses": terminated(json!({"exitCode": 75, "reason": "Error", "message": said}))}),
+    );
+    assert_eq!(over(&ended).news(&attempt, NOW), left);
+    let AttemptNews::Gone { end: Some(end), .. } = left else {
+        panic!()
+    };
+    assert_eq!((end.cause, end.node), (Cause::Exit, None));
+}

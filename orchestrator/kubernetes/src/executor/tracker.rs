@@ -1,0 +1,322 @@
+//! The one watch of the namespace: tells what Pods say and launchers did not, gives up
+//! what waits in vain, and takes Pods away once they are no use. Ends with its executor.
+
+use super::standing::{OVERDUE_MS, Over, Standing, deleted, standing};
+use super::{Inner, Relay};
+use crate::names;
+use auria_core::outcome::Cause;
+use auria_core::run::AttemptNews;
+use auria_core::{AttemptId, Timestamp};
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How long a Pod that did not end well stays, to be looked at.
+const KEPT_MS: u64 = 10 * 60 * 1000;
+/// Before a Pod is removed again that could not be.
+const AGAIN_MS: u64 = 2_000;
+/// Pods that are removed at once; more wait for the next round.
+const REMOVED_AT_ONCE: usize = 16;
+
+/// A Pod that is there.
+struct Tracked {
+    attempt: AttemptId,
+    pod: Pod,
+    /// What was last told of its waiting.
+    told: Option<String>,
+    /// Since when its image is trouble.
+    trouble: Option<Timestamp>,
+    /// When to look at it again.
+    due: Option<Timestamp>,
+    /// It is being removed.
+    removing: bool,
+    /// What to tell once it is removed.
+    parting: Option<AttemptNews>,
+}
+
+/// Watches for ever.
+pub(super) async fn track(inner: Arc<Inner>) {
+    let config = watcher::Config::default().labels(&names::selector());
+    let events = watcher::watcher(inner.pods.clone(), config).default_backoff();
+    let mut events = pin!(events.into_stream());
+    let mut tracker = Tracker {
+        inner,
+        pods: HashMap::new(),
+        removals: JoinSet::new(),
+    };
+    let mut listed: HashSet<String> = HashSet::new();
+    loop {
+        let due = tracker.due();
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(Event::Init)) => listed.clear(),
+                Some(Ok(Event::InitApply(pod))) => {
+                    listed.extend(pod.metadata.name.clone());
+                    tracker.seen(pod);
+                }
+                Some(Ok(Event::InitDone)) => tracker.keep(&listed),
+                Some(Ok(Event::Apply(pod))) => tracker.seen(pod),
+                Some(Ok(Event::Delete(pod))) => tracker.gone(pod),
+                Some(Err(error)) => tracing::warn!(error = crate::chain(&error), "watching Pods"),
+                None => return,
+            },
+            Some(removed) = tracker.removals.join_next() => match removed {
+                Ok((name, uid, gone)) => tracker.removed(&name, uid.as_deref(), gone),
+                Err(error) => tracing::warn!("removing a Pod: {error}"),
+            },
+            () = until(due) => tracker.look(),
+        }
+    }
+}
+
+async fn until(due: Option<Duration>) {
+    match due {
+        Some(after) => tokio::time::sleep(after).await,
+        None => std::future::pending().await,
+    }
+}
+
+struct Tracker {
+    inner: Arc<Inner>,
+    pods: HashMap<String, Tracked>,
+    removals: JoinSet<(String, Option<String>, bool)>,
+}
+
+impl Tracker {
+    fn now(&self) -> Timestamp {
+        (self.inner.options.now)()
+    }
+
+    fn relay(&self) -> &Relay {
+        &self.inner.relay
+    }
+
+    fn due(&self) -> Option<Duration> {
+        let now = self.now();
+        let next = self.pods.values().filter_map(|tracked| tracked.due).min();
+        next.map(|at| Duration::from_millis(at.millis_since(now)))
+    }
+
+    /// A Pod is there or has changed.
+    fn seen(&mut self, pod: Pod) {
+        let (Some(name), Some(attempt)) =
+            (pod.metadata.name.clone(), names::attempt_of(&pod.metadata))
+        else {
+            return;
+        };
+        let before = self.pods.remove(&name);
+        if before
+            .as_ref()
+            .is_some_and(|before| before.pod.metadata.uid != pod.metadata.uid)
+        {
+            // Another Pod of the same attempt: nothing of the first one was missed, since
+            // its end made room.
+            self.relay().pod_gone(&attempt);
+        }
+        self.relay().pod_seen(&attempt);
+        let before = before.filter(|before| before.pod.metadata.uid == pod.metadata.uid);
+        let mut tracked = before.unwrap_or_else(|| Tracked {
+            attempt,
+            pod: Pod::default(),
+            told: None,
+            trouble: None,
+            due: None,
+            removing: false,
+            parting: None,
+        });
+        tracked.pod = pod;
+        self.judge(&mut tracked);
+        self.pods.insert(name, tracked);
+    }
+
+    /// Looks again at what is due.
+    fn look(&mut self) {
+        let now = self.now();
+        let due: Vec<String> = self
+            .pods
+            .iter()
+            .filter(|(_, tracked)| tracked.due.is_some_and(|at| at <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            if let Some(mut tracked) = self.pods.remove(&name) {
+                tracked.due = None;
+                self.judge(&mut tracked);
+                self.pods.insert(name, tracked);
+            }
+        }
+    }
+
+    fn judge(&mut self, tracked: &mut Tracked) {
+        if tracked.removing {
+            return;
+        }
+        let now = self.now();
+        let attempt = tracked.attempt.clone();
+        let patience = |name: &str| -> u64 {
+            let annotations = tracked.pod.metadata.annotations.as_ref();
+            annotations
+                .and_then(|annotations| annotations.get(name)?.parse().ok())
+                .unwrap_or(KEPT_MS)
+        };
+        match standing(&tracked.pod, now) {
+            Standing::Unschedulable { since, why } => {
+                let end = since.plus_millis(patience(names::PENDING_TIMEOUT));
+                if now >= end {
+                    let waited = now.millis_since(since) / 1000;
+                    let message = format!("no node took its Pod within {waited} s: {why}");
+                    self.give_up(tracked, AttemptNews::Refused { message });
+                } else {
+                    tracked.due = Some(end);
+                    self.tell_waiting(tracked, why);
+                }
+            }
+            Standing::Held { why } => self.tell_waiting(tracked, why),
+            Standing::Trouble { why, hopeless } => {
+                let since = *tracked.trouble.get_or_insert(now);
+                let end = since.plus_millis(patience(names::IMAGE_PATIENCE));
+                if hopeless || now >= end {
+                    let over = Over {
+                        cause: Some(Cause::Image),
+                        message: why,
+                        node: tracked
+                            .pod
+                            .spec
+                            .as_ref()
+                            .and_then(|spec| spec.node_name.clone()),
+                        ..Over::default()
+                    };
+                    self.give_up(tracked, over.news(&attempt, now));
+                } else {
+                    tracked.due = Some(end);
+                    self.tell_waiting(tracked, why);
+                }
+            }
+            Standing::Lives { gone_by } => {
+                // An image that came after all does not count against the next one.
+                tracked.trouble = None;
+                tracked.due = gone_by.map(|at| at.plus_millis(OVERDUE_MS));
+            }
+            Standing::Over(over) => {
+                let (stuck, finished) = (over.stuck, over.finished.unwrap_or(now));
+                let well = over.exit_code == Some(0);
+                if !self.relay().has_ended(&attempt) {
+                    let news = self.parting(&attempt, *over);
+                    self.relay().news(&attempt, news);
+                }
+                // A launcher that ended well has said so, or has left it in the store.
+                let kept = if well || stuck { 0 } else { KEPT_MS };
+                let end = finished.plus_millis(kept);
+                if now < end {
+                    tracked.due = Some(end);
+                } else {
+                    self.remove(tracked);
+                }
+            }
+        }
+    }
+
+    /// The news of an end; of one that we were asked to stop, nothing but that.
+    fn parting(&self, attempt: &AttemptId, over: Over) -> AttemptNews {
+        if self.relay().was_stopped(attempt)
+            && over.last_word.is_none()
+            && over.cause == Some(Cause::Evicted)
+        {
+            return AttemptNews::Gone {
+                claim: None,
+                end: None,
+                checkpoint: None,
+            };
+        }
+        over.news(attempt, self.now())
+    }
+
+    fn tell_waiting(&self, tracked: &mut Tracked, why: String) {
+        if tracked.told.as_ref() != Some(&why) {
+            tracked.told = Some(why.clone());
+            self.relay()
+                .news(&tracked.attempt, AttemptNews::Waiting { why });
+        }
+    }
+
+    /// Removes a Pod whose process never began, then tells why: its number is free then.
+    fn give_up(&mut self, tracked: &mut Tracked, news: AttemptNews) {
+        tracked.parting = Some(news);
+        self.remove(tracked);
+    }
+
+    fn remove(&mut self, tracked: &mut Tracked) {
+        let Some(name) = tracked.pod.metadata.name.clone() else {
+            return;
+        };
+        if self.removals.len() >= REMOVED_AT_ONCE {
+            tracked.due = Some(self.now().plus_millis(AGAIN_MS / 10));
+            return;
+        }
+        tracked.removing = true;
+        tracked.due = None;
+        let (inner, uid) = (self.inner.clone(), tracked.pod.metadata.uid.clone());
+        self.removals.spawn(async move {
+            let gone = inner.remove(&name, uid.clone()).await;
+            (name, uid, gone)
+        });
+    }
+
+    /// A removal has come back. The watch tells of what is gone.
+    fn removed(&mut self, name: &str, uid: Option<&str>, gone: bool) {
+        let again = self.now().plus_millis(AGAIN_MS);
+        let Some(tracked) = self
+            .pods
+            .get_mut(name)
+            .filter(|tracked| tracked.pod.metadata.uid.as_deref() == uid)
+        else {
+            return;
+        };
+        if !gone {
+            tracked.removing = false;
+            tracked.due = Some(again);
+        }
+    }
+
+    /// Forgets every Pod that is not among `listed`.
+    fn keep(&mut self, listed: &HashSet<String>) {
+        let lost: Vec<Pod> = self
+            .pods
+            .iter()
+            .filter(|(name, _)| !listed.contains(*name))
+            .map(|(_, tracked)| tracked.pod.clone())
+            .collect();
+        for pod in lost {
+            self.gone(pod);
+        }
+    }
+
+    /// A Pod's object is gone.
+    fn gone(&mut self, pod: Pod) {
+        let (Some(name), Some(attempt)) =
+            (pod.metadata.name.clone(), names::attempt_of(&pod.metadata))
+        else {
+            return;
+        };
+        let known = self
+            .pods
+            .get(&name)
+            .is_some_and(|tracked| tracked.pod.metadata.uid == pod.metadata.uid);
+        let parting = if known {
+            self.pods.remove(&name).and_then(|tracked| tracked.parting)
+        } else {
+            None
+        };
+        let news = parting.unwrap_or_else(|| self.parting(&attempt, deleted(&pod)));
+        let (open, _) = self.relay().pod_gone(&attempt);
+        if open && known {
+            self.relay().news(&attempt, news);
+        }
+    }
+}
