@@ -13,6 +13,7 @@ pub mod mutant;
 pub mod outcome;
 pub mod plan;
 pub mod planner;
+pub mod protocol;
 pub mod resources;
 pub mod run;
 pub mod set;

@@ -9,6 +9,8 @@ use auria_core::plan::{DataType, InputMode};
 use auria_core::run::AttemptNews;
 use auria_core::{AttemptId, Digest, Nonce};
 use auria_store::logs::{FlushPolicy, LogWriter};
+#[cfg(feature = "brokered")]
+use auria_store::remote::Remote;
 use auria_store::{Access, Claimed, Commit, Journal, Store, StoreError};
 use auria_store::{artifact, checkpoint, external, layout, snapshot};
 use std::path::Path;
@@ -22,6 +24,9 @@ pub(crate) struct Depot {
     attempt: AttemptId,
     patience: Duration,
     hub: Hub,
+    /// The broker, where the store stands behind one: it grants the claim.
+    #[cfg(feature = "brokered")]
+    broker: Option<Remote>,
 }
 
 impl Depot {
@@ -44,7 +49,28 @@ impl Depot {
             attempt: attempt.clone(),
             patience,
             hub: hub.clone(),
+            #[cfg(feature = "brokered")]
+            broker: None,
         })
+    }
+
+    /// The store behind a broker.
+    #[cfg(feature = "brokered")]
+    pub(crate) fn behind(
+        broker: Remote,
+        store: Store,
+        attempt: &AttemptId,
+        patience: Duration,
+        hub: &Hub,
+    ) -> Self {
+        Self {
+            journal: Journal::new(store.clone(), attempt.run.clone()),
+            store,
+            attempt: attempt.clone(),
+            patience,
+            hub: hub.clone(),
+            broker: Some(broker),
+        }
     }
 
     pub(crate) async fn fetch_snapshot(
@@ -188,8 +214,12 @@ impl Depot {
 
 impl Records for Depot {
     async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
-        patiently(self.patience, &self.hub, "claim the attempt", || {
-            self.journal.claim(claim)
+        patiently(self.patience, &self.hub, "claim the attempt", || async {
+            #[cfg(feature = "brokered")]
+            if let Some(broker) = &self.broker {
+                return broker.claim(claim).await;
+            }
+            self.journal.claim(claim).await
         })
         .await
     }

@@ -19,10 +19,14 @@ pub mod nursery;
 pub mod ofd;
 mod options;
 mod output;
+#[cfg(feature = "brokered")]
+pub mod pod;
 pub mod runtime;
 pub mod sequence;
 mod serve;
 mod stop;
+#[cfg(feature = "brokered")]
+mod teller;
 mod template;
 pub mod tree;
 pub mod wire;
@@ -31,10 +35,12 @@ mod work;
 pub use options::{EngineOptions, LaunchOptions, monotonic};
 pub use work::remove as remove_work;
 
+use attempt::Around;
 use auria_core::outcome::Cause;
 use auria_core::run::AttemptNews;
 use auria_store::StoreUrl;
 use container::Connect;
+use depot::Depot;
 use runtime::{AttemptFolder, LAST_WORD, LAUNCH, RuntimeError};
 use serve::{Hub, Server};
 use std::fs::File;
@@ -58,6 +64,17 @@ mod exit {
     pub(crate) const ENDED: u8 = 10;
     /// Another launcher has the attempt.
     pub(crate) const NOT_OURS: u8 = 11;
+
+    /// How a launcher ends whose last news these are.
+    pub(crate) fn of(news: &super::AttemptNews) -> u8 {
+        use super::AttemptNews as N;
+        match news {
+            N::Committed { .. } => COMMITTED,
+            N::ClaimLost => NOT_OURS,
+            N::Gone { .. } | N::Unavailable { .. } => STORE,
+            _ => ENDED,
+        }
+    }
 }
 
 /// A launcher could not begin.
@@ -69,6 +86,10 @@ enum LaunchError {
     /// There is nothing to launch.
     #[error("{0} holds no launch.json")]
     NoOptions(PathBuf),
+    /// The environment does not say what a launcher on a cluster needs.
+    #[cfg(feature = "brokered")]
+    #[error("this launcher was not told {0}; the executor that starts it sets these variables")]
+    NotTold(String),
     /// The system refused something that a launcher cannot do without.
     #[error("could not {doing}: {source}")]
     System {
@@ -89,6 +110,12 @@ pub fn main(mut folder: PathBuf, engines: Option<Connect>) -> ExitCode {
             None => return ExitCode::SUCCESS,
         }
     }
+    warnings();
+    launch(folder, engines)
+}
+
+/// Writes what goes wrong to standard error.
+fn warnings() {
     let warnings = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
         .with_ansi(false)
@@ -96,7 +123,6 @@ pub fn main(mut folder: PathBuf, engines: Option<Connect>) -> ExitCode {
         .finish();
     // Another subscriber is as good.
     let _ = tracing::subscriber::set_global_default(warnings);
-    launch(folder, engines)
 }
 
 /// Carries out the attempt whose runtime folder is `folder`, and blocks until its
@@ -194,7 +220,21 @@ async fn attend(
         .and_then(|listener| Server::start(listener, hub.clone(), stopper))
         .map_err(failed("listen on its socket"))?;
     let work = Work::at(options.work_folder(&folder));
-    let news = attempt::carry_out(&options, &folder, &work, &hub, stopped, engines).await;
+    let patience = Duration::from_millis(options.store_patience_ms);
+    let opened = Depot::open(&options.store, &options.ticket.attempt, patience, &hub).await;
+    let news = match opened {
+        Ok(depot) => {
+            let around = Around {
+                key: folder.key(),
+                folder: Some(&folder),
+                in_image: false,
+            };
+            attempt::carry_out(depot, &options, around, &work, &hub, stopped, engines).await
+        }
+        Err(error) => AttemptNews::Unavailable {
+            message: failure::chain(&error),
+        },
+    };
     // First where it outlasts this process, then to those who listen.
     if let Err(error) = folder.write(LAST_WORD, &news) {
         tracing::error!("the last word could not be left: {error}");
@@ -205,12 +245,7 @@ async fn attend(
         tracing::warn!("the work folder {} is left: {error}", work.root().display());
     }
     tasks.shutdown().await;
-    let code = match &news {
-        AttemptNews::Committed { .. } => exit::COMMITTED,
-        AttemptNews::ClaimLost => exit::NOT_OURS,
-        AttemptNews::Gone { .. } | AttemptNews::Unavailable { .. } => exit::STORE,
-        _ => exit::ENDED,
-    };
+    let code = exit::of(&news);
     if matches!(
         news,
         AttemptNews::Committed { .. } | AttemptNews::Ended { .. }

@@ -108,7 +108,8 @@ impl Hub {
         self.state().last_lines.iter().cloned().collect()
     }
 
-    fn listen(&self) -> mpsc::Receiver<Arc<str>> {
+    /// What is said from now on, after the current state: lines of JSON.
+    pub(crate) fn listen(&self) -> mpsc::Receiver<Arc<str>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut state = self.state();
         let mut lines = vec![state.hello.clone()];

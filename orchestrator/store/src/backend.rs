@@ -1,25 +1,54 @@
 //! The connection beneath a store on S3, and what it means when a folder cannot be
 //! opened. Nothing here knows what a store holds.
 
-use crate::{StoreError, StorePath, StoreUrl, http};
+use crate::{StoreError, StoreUrl};
+#[cfg(feature = "direct")]
+use crate::{StorePath, connector, http};
+use object_store::ObjectStore;
+#[cfg(feature = "direct")]
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
+#[cfg(feature = "direct")]
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, ObjectStore, RetryConfig};
+#[cfg(feature = "direct")]
+use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, RetryConfig};
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(feature = "direct")]
 use std::time::Duration;
 
 /// A bucket beneath a store, for what `ObjectStore` has no verb for.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
+    #[cfg(feature = "direct")]
     pub(crate) s3: Arc<AmazonS3>,
+    /// The same without checksums of the client's own: parts that others send by signed
+    /// URLs have none, and a store that was told to expect them would refuse these.
+    #[cfg(feature = "direct")]
+    pub(crate) lent: Arc<AmazonS3>,
     /// The store's prefix in it, without `/` at its ends.
+    #[cfg(feature = "direct")]
     pub(crate) prefix: String,
     /// Where the bucket is, unless it is AWS itself.
     pub(crate) endpoint: Option<String>,
 }
 
+/// A program that reaches its store through a broker opens no bucket.
+#[cfg(not(feature = "direct"))]
+pub(crate) fn s3(
+    url: &StoreUrl,
+    _bucket: &str,
+    _prefix: &str,
+    _settings: &[(&str, &str)],
+) -> Result<(Arc<dyn ObjectStore>, Bucket), StoreError> {
+    Err(StoreError::Refused {
+        store: url.to_string(),
+        why: "this program opens no buckets: it reaches its store through a broker".into(),
+        help: "use a program that was built with the feature `direct`".into(),
+    })
+}
+
 /// The credentials, the region and the address come from `AWS_…` variables.
+#[cfg(feature = "direct")]
 pub(crate) fn s3(
     url: &StoreUrl,
     bucket: &str,
@@ -50,7 +79,7 @@ pub(crate) fn s3(
     let has_checksum = set(AmazonS3ConfigKey::Checksum).is_some();
     let client = |key| set(AmazonS3ConfigKey::Client(key));
     let stall = match client(ClientConfigKey::ReadTimeout) {
-        Some(text) => http::stall(&text)?,
+        Some(text) => connector::stall(&text)?,
         None => http::STALL,
     };
     let mut options = ClientOptions::new().with_allow_http(allow_http);
@@ -66,30 +95,23 @@ pub(crate) fn s3(
     }
     // The signature covers what is sent, and not every server compares that; what
     // is named a checksum they do. This one costs both sides next to nothing.
+    from_env = from_env.with_client_options(options);
+    let lent = from_env.clone();
     if !has_checksum {
         from_env = from_env.with_checksum_algorithm(Checksum::CRC64NVME);
     }
-    let builder = from_env
-        .with_client_options(options)
-        .with_http_connector(http::Connector { stall })
-        .with_bucket_name(bucket)
-        .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_retry(RetryConfig {
-            backoff: BackoffConfig {
-                init_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(5),
-                base: 2.0,
-            },
-            max_retries: 6,
-            retry_timeout: stall * 2,
-        });
-    let s3 = builder.build().map_err(|source| StoreError::Unreachable {
-        doing: format!("open {url}"),
-        source: Box::new(source),
-    })?;
-    let s3 = Arc::new(s3);
+    let finish = |builder: AmazonS3Builder| {
+        let built = finished(builder, bucket, stall).build();
+        let built = built.map_err(|source| StoreError::Unreachable {
+            doing: format!("open {url}"),
+            source: Box::new(source),
+        })?;
+        Ok::<_, StoreError>(Arc::new(built))
+    };
+    let s3 = finish(from_env)?;
     let bucket = Bucket {
         s3: Arc::clone(&s3),
+        lent: finish(lent)?,
         prefix: prefix.to_owned(),
         endpoint,
     };
@@ -102,6 +124,24 @@ pub(crate) fn s3(
         ))
     };
     Ok((objects, bucket))
+}
+
+/// What every client of a bucket shares.
+#[cfg(feature = "direct")]
+fn finished(builder: AmazonS3Builder, bucket: &str, stall: Duration) -> AmazonS3Builder {
+    builder
+        .with_http_connector(connector::Connector { stall })
+        .with_bucket_name(bucket)
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        .with_retry(RetryConfig {
+            backoff: BackoffConfig {
+                init_backoff: Duration::from_millis(100),
+                max_backoff: Duration::from_secs(5),
+                base: 2.0,
+            },
+            max_retries: 6,
+            retry_timeout: stall * 2,
+        })
 }
 
 /// Why a folder cannot be opened.
@@ -132,6 +172,7 @@ pub(crate) fn folder_error(folder: &Path, source: std::io::Error) -> StoreError 
 }
 
 /// Whether an endpoint is on this machine.
+#[cfg(feature = "direct")]
 fn is_loopback(endpoint: &str) -> bool {
     url::Url::parse(endpoint).is_ok_and(|url| match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
@@ -141,7 +182,7 @@ fn is_loopback(endpoint: &str) -> bool {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "direct"))]
 mod tests {
     use super::is_loopback;
 

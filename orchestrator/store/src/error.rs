@@ -181,7 +181,7 @@ impl StoreError {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Conflict { .. } | Self::Ambiguous { .. } => ErrorKind::Conflict,
-            Self::Local { source, .. } if is_full(source) => ErrorKind::Full,
+            Self::Local { source, .. } if is_full_disk(source) => ErrorKind::Full,
             Self::Unsuitable { .. } | Self::Local { .. } | Self::Unwritable { .. } => {
                 ErrorKind::Local
             }
@@ -204,7 +204,7 @@ impl StoreError {
             Self::Conflict { .. } => "exists",
             Self::Ambiguous { .. } => "ambiguous",
             Self::Unsuitable { .. } => "unsuitable-file",
-            Self::Local { source, .. } if is_full(source) => "disk-full",
+            Self::Local { source, .. } if is_full_disk(source) => "disk-full",
             Self::Local { .. } => "local-file",
             Self::Unwritable { .. } => "record",
         }
@@ -277,7 +277,7 @@ pub(crate) fn sort_error(verb: &str, path: &StorePath, error: object_store::Erro
             source: Box::new(error),
         },
         error => match find_io(&error) {
-            Some(io) if is_full(io) => StoreError::Full {
+            Some(io) if is_full_disk(io) => StoreError::Full {
                 doing,
                 source: Box::new(error),
             },
@@ -329,7 +329,7 @@ pub(crate) fn find_io<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a std
     None
 }
 
-fn is_full(error: &std::io::Error) -> bool {
+fn is_full_disk(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as K;
     matches!(
         error.kind(),
@@ -340,6 +340,12 @@ fn is_full(error: &std::io::Error) -> bool {
 fn is_denied(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as K;
     matches!(error.kind(), K::PermissionDenied | K::ReadOnlyFilesystem)
+}
+
+/// Whether an object store's error says that it is full.
+#[must_use]
+pub fn is_full(error: &object_store::Error) -> bool {
+    find_io(error).is_some_and(is_full_disk) || says_full(error)
 }
 
 /// What S3's relatives answer when they are full: status 507, or one of these codes.

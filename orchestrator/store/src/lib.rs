@@ -8,6 +8,8 @@
 pub mod artifact;
 mod backend;
 pub mod checkpoint;
+#[cfg(feature = "direct")]
+mod connector;
 mod create;
 mod error;
 pub mod export;
@@ -16,14 +18,19 @@ pub mod housekeeping;
 mod http;
 pub mod journal;
 pub mod layout;
+#[cfg(feature = "direct")]
+mod lend;
 pub mod logs;
 pub mod outside;
 pub mod probe;
 pub mod registry;
+#[cfg(feature = "brokered")]
+pub mod remote;
 pub mod reuse;
 pub mod runs;
 pub mod snapshot;
 mod store;
+mod sum;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod transfer;
@@ -31,10 +38,11 @@ mod tree;
 mod url;
 
 pub use create::Created;
-pub use error::{ErrorKind, StoreError};
+pub use error::{ErrorKind, StoreError, is_full};
 pub use journal::{Append, Claimed, Commit, Journal};
 /// A path in a store, relative to its root.
 pub use object_store::path::Path as StorePath;
 pub use outside::now;
 pub use store::{Access, Store};
+pub use sum::content_md5;
 pub use url::StoreUrl;

@@ -65,6 +65,12 @@ enum Place {
     Bucket(Bucket),
     /// Objects that are no store of runs, or that a test made.
     Objects,
+    /// What a broker stands before.
+    #[cfg(feature = "brokered")]
+    Behind {
+        /// What tells it from every other store.
+        identity: String,
+    },
 }
 
 /// Requests for small objects that are under way at once.
@@ -169,6 +175,18 @@ impl Store {
         Self::new(url, Arc::clone(&objects), objects, Place::Objects)
     }
 
+    /// What a broker stands before; it is the broker's part to look whether the store
+    /// keeps what the protocol needs.
+    #[cfg(feature = "brokered")]
+    pub(crate) fn behind(
+        url: StoreUrl,
+        identity: String,
+        records: Arc<dyn ObjectStore>,
+        data: Arc<dyn ObjectStore>,
+    ) -> Self {
+        Self::new(url, records, data, Place::Behind { identity })
+    }
+
     /// The same store with `wrap` around what it is made of: for tests and
     /// simulations that inject faults. The capability probe is not repeated.
     #[must_use]
@@ -217,6 +235,10 @@ impl Store {
     /// server, since two of them may have buckets of one name. Locks are named by it.
     #[must_use]
     pub fn identity(&self) -> String {
+        #[cfg(feature = "brokered")]
+        if let Place::Behind { identity } = &self.inner.place {
+            return identity.clone();
+        }
         match self.bucket().and_then(|bucket| bucket.endpoint.as_deref()) {
             Some(endpoint) => format!("{} at {endpoint}", self.inner.url),
             None => self.inner.url.to_string(),
@@ -227,7 +249,7 @@ impl Store {
     /// absolute path of the file.
     #[must_use]
     pub fn uri(&self, path: &str) -> String {
-        match self.root() {
+        match self.inner.url.folder() {
             Some(root) => root.join(path).display().to_string(),
             None => format!("{}/{path}", self.inner.url),
         }

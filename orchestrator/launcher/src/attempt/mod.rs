@@ -35,11 +35,21 @@ const OUTCOME_VERSION: u32 = 1;
 /// How long a failed attempt may take to publish what it has.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Where an attempt is carried out.
+pub(crate) struct Around<'a> {
+    /// What tells it from every other on this machine.
+    pub(crate) key: String,
+    /// Its runtime folder, where the machine has such.
+    pub(crate) folder: Option<&'a AttemptFolder>,
+    /// Whether this process runs in the step's own image.
+    pub(crate) in_image: bool,
+}
+
 /// What an attempt works with once it holds the claim.
 struct Attempt<'a> {
     options: &'a LaunchOptions,
     ticket: &'a Ticket,
-    folder: &'a AttemptFolder,
+    around: Around<'a>,
     hub: &'a Hub,
     stopped: Stopped,
     engines: Option<Connect>,
@@ -54,8 +64,9 @@ struct Attempt<'a> {
 
 /// Carries out the ticket, and gives the last news of it.
 pub(crate) async fn carry_out(
+    depot: Depot,
     options: &LaunchOptions,
-    folder: &AttemptFolder,
+    around: Around<'_>,
     work: &Work,
     hub: &Hub,
     stopped: Stopped,
@@ -63,15 +74,6 @@ pub(crate) async fn carry_out(
 ) -> AttemptNews {
     let launched = monotonic();
     let ticket = &options.ticket;
-    let patience = Duration::from_millis(options.store_patience_ms);
-    let depot = match Depot::open(&options.store, &ticket.attempt, patience, hub).await {
-        Ok(depot) => depot,
-        Err(error) => {
-            return AttemptNews::Unavailable {
-                message: chain(&error),
-            };
-        }
-    };
     let node = host();
     let claim = match claim(ticket, &node) {
         Ok(claim) => claim,
@@ -88,7 +90,7 @@ pub(crate) async fn carry_out(
     let attempt = Attempt {
         options,
         ticket,
-        folder,
+        around,
         hub,
         stopped,
         engines,

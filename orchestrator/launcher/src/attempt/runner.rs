@@ -27,6 +27,9 @@ impl Attempt<'_> {
         let Environment::Image { image, .. } = &self.ticket.environment else {
             return Ok(None);
         };
+        if self.around.in_image {
+            return Ok(None);
+        }
         let (Some(options), Some(connect)) = (&self.options.engine, self.engines) else {
             return Err(Failure::new(
                 Cause::Refused,
@@ -53,11 +56,14 @@ impl Attempt<'_> {
         let filled = |template| fill(values, template);
         let mut environment = host_environment();
         environment.extend(self.work.variables(&self.ticket.attempt));
-        environment.insert(tree::MARK.into(), self.folder.key().into());
-        environment.insert(
-            "CUDA_VISIBLE_DEVICES".into(),
-            self.options.gpus.join(",").into(),
-        );
+        environment.insert(tree::MARK.into(), self.around.key.clone().into());
+        if !self.around.in_image {
+            // Whoever made the container chose its GPUs.
+            environment.insert(
+                "CUDA_VISIBLE_DEVICES".into(),
+                self.options.gpus.join(",").into(),
+            );
+        }
         environment
             .entry("OMP_NUM_THREADS".into())
             .or_insert_with(|| threads(&self.ticket.resources).into());
@@ -103,7 +109,7 @@ impl Attempt<'_> {
             })
             .collect();
         let resources = &self.ticket.resources;
-        variables.insert(tree::MARK.to_owned(), self.folder.key());
+        variables.insert(tree::MARK.to_owned(), self.around.key.clone());
         variables.insert("OMP_NUM_THREADS".to_owned(), threads(resources));
         if !nix::unistd::getuid().is_root() {
             // An image knows no home of this user.
@@ -129,7 +135,7 @@ impl Attempt<'_> {
         let mut mounts = vec![self.work.root().to_owned()];
         mounts.extend(options.mounts);
         Ok(ContainerSpec {
-            name: container::name(&self.folder.key()),
+            name: container::name(&self.around.key),
             image: image.to_owned(),
             arguments: vec![
                 "-c".to_owned(),
@@ -162,7 +168,7 @@ impl Attempt<'_> {
             Some(InImage { engine, image }) => Runner::Container(container::Order {
                 engine: &**engine,
                 spec: self.container_spec(values, image)?,
-                key: self.folder.key(),
+                key: self.around.key.clone(),
                 output: write,
                 memory: self.work.memory(),
                 timeout: self.ticket.timeout_ms.map(Duration::from_millis),
@@ -170,8 +176,10 @@ impl Attempt<'_> {
             }),
             None => {
                 let prepared = self.prepare(values, write)?;
-                let tree = Tree::create(&self.folder.key(), self.ticket.resources.memory_bytes);
-                if let Err(error) = self.folder.write(TREE, &tree) {
+                let tree = Tree::create(&self.around.key, self.ticket.resources.memory_bytes);
+                if let Some(folder) = self.around.folder
+                    && let Err(error) = folder.write(TREE, &tree)
+                {
                     tracing::warn!("the step's processes could not be written down: {error}");
                 }
                 Runner::Process(prepared, tree)
@@ -236,8 +244,12 @@ fn threads(resources: &Resources) -> String {
 )]
 fn host_environment() -> BTreeMap<OsString, OsString> {
     let ours = [
+        "AURIA_BROKER",
+        "AURIA_BROKER_CA",
+        "AURIA_BROKER_TOKEN",
         "AURIA_STORE",
         "AURIA_SERVER",
+        "AURIA_WORK",
         "AURIA_CHECKPOINTS",
         "AURIA_METRICS",
         tree::MARK,

@@ -8,6 +8,8 @@
 //! grace, by the store's own clock, for those who read without a reference. What
 //! becomes of a tombstone is decided once, by the first who creates its verdict.
 
+#[cfg(feature = "direct")]
+mod bucket;
 mod collect;
 mod deletion;
 mod grave;

@@ -1,0 +1,332 @@
+//! What a launcher (or a command line) and a broker say to each other over HTTP: paths,
+//! headers and bodies, versioned. The broker in `server` answers, `store`'s remote store
+//! asks. Nothing here sends, signs or decides anything.
+//!
+//! Every request carries `Authorization: Bearer TOKEN` and [`VERSION_HEADER`]. Objects are
+//! named in the query (`path=…`), never in the path of the URL, which ways between may
+//! rewrite. Errors are problem documents ([`Problem`], RFC 9457).
+
+use crate::outcome::Claim;
+use crate::run::AttemptNews;
+use crate::ticket::Ticket;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The version of this page; a request of another is refused.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// The header that says [`PROTOCOL_VERSION`].
+pub const VERSION_HEADER: &str = "auria-protocol";
+/// Below which the broker answers to attempts.
+pub const BROKER: &str = "/broker/v1";
+/// Below which the API answers to users.
+pub const API: &str = "/api/v1";
+
+/// `GET`, bootstrap token: [`TicketGrant`].
+pub const TICKET: &str = "/ticket";
+/// `POST` a [`Claim`], bootstrap token: [`ClaimGrant`], or 409 with the [`Claim`] that
+/// stands. The same claim again is answered as the first.
+pub const CLAIM: &str = "/claim";
+/// `POST` [`News`], session token: [`NewsTaken`].
+pub const NEWS: &str = "/news";
+
+/// `GET`: [`StoreGrant`].
+pub const STORE: &str = "/store";
+/// `HEAD`, `GET` (with `Range`, `If-Match`), `PUT` (with `mode`): one object.
+pub const OBJECT: &str = "/store/object";
+/// `GET` (`prefix`, `after`): [`ListLine`]s, one on each line, the last of them `end`.
+pub const LIST: &str = "/store/list";
+/// `GET` (`prefix`): [`Listed`].
+pub const FOLDERS: &str = "/store/folders";
+/// `POST` [`Paths`]: [`Deleted`].
+pub const DELETE: &str = "/store/delete";
+/// `POST` [`Sign`]: [`Signed`].
+pub const SIGN: &str = "/store/sign";
+/// `POST` [`BeginParts`]: [`Begun`].
+pub const BEGIN: &str = "/store/parts/begin";
+/// `PUT` (`path`, `upload`, `part`): [`PartTaken`].
+pub const PART: &str = "/store/parts/part";
+/// `POST` [`CompleteParts`]: [`Written`].
+pub const COMPLETE: &str = "/store/parts/complete";
+/// `POST` [`BeginParts`] with its upload: nothing.
+pub const ABORT: &str = "/store/parts/abort";
+
+/// The size of an object of which an answer holds a part.
+pub const SIZE_HEADER: &str = "auria-size";
+/// When an object was last written, in milliseconds since the epoch.
+pub const MODIFIED_HEADER: &str = "auria-modified";
+/// The version of an object, where the store keeps such.
+pub const OBJECT_VERSION_HEADER: &str = "auria-object-version";
+
+/// At most so many URLs are signed by one request.
+pub const MOST_SIGNED: usize = 256;
+/// At most so many objects are deleted by one request.
+pub const MOST_DELETED: usize = 1000;
+/// The largest body of a request that is not a part or a file.
+pub const LARGEST_BODY: usize = 8 * 1024 * 1024;
+/// The largest part of a file that goes through the broker.
+pub const LARGEST_PART: usize = 64 * 1024 * 1024;
+/// A part of a larger file is this large (a power of two).
+pub const PART_SIZE: u64 = 8 * 1024 * 1024;
+
+/// What a launcher is to do, and with what.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TicketGrant {
+    /// [`PROTOCOL_VERSION`] of the broker.
+    pub version: u32,
+    /// The ticket.
+    pub ticket: Ticket,
+    /// Where it is kept.
+    pub store: StoreGrant,
+    /// How long a broker that does not answer is asked again.
+    pub broker_grace_ms: u64,
+}
+
+/// What stands behind a broker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreGrant {
+    /// Its address as people know it (`s3://…`, a folder); not to be opened.
+    pub url: String,
+    /// What tells it from every other store.
+    pub identity: String,
+    /// Whether data goes straight there, by signed URLs.
+    pub signs: bool,
+    /// Certificates (PEM) that the store's own may be signed by, beside those that the
+    /// machine trusts; for signed URLs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
+}
+
+/// The claim is held.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ClaimGrant {
+    /// The session token: for everything but ticket and claim.
+    pub session: String,
+}
+
+impl std::fmt::Debug for ClaimGrant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClaimGrant")
+    }
+}
+
+/// Another launcher has the attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimStands {
+    /// Its claim.
+    pub claim: Claim,
+}
+
+/// What a launcher says.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is sent or read at once, and never kept in numbers"
+)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub enum Said {
+    /// Something happened.
+    News {
+        /// What.
+        news: AttemptNews,
+    },
+    /// The command said something; some may be missing.
+    Log {
+        /// Lines without their ends.
+        lines: Vec<String>,
+    },
+}
+
+/// What a launcher says, in order. An empty one says that it lives.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct News {
+    /// In the order in which it happened.
+    pub said: Vec<Said>,
+}
+
+/// News were heard.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct NewsTaken {
+    /// A session token that lives longer, where the one at hand comes to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+}
+
+impl std::fmt::Debug for NewsTaken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NewsTaken(renewed: {})", self.session.is_some())
+    }
+}
+
+/// What is known of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectLine {
+    /// Its path in the store.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was last written, in milliseconds since the epoch.
+    pub modified_ms: i64,
+    /// Its ETag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_tag: Option<String>,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// One line of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "snake_case")]
+pub enum ListLine {
+    /// An object.
+    Object(ObjectLine),
+    /// There are no more.
+    End,
+    /// The store gave up.
+    Failed(Problem),
+}
+
+/// What is right below a prefix.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Prefixes that have more below them.
+    pub folders: Vec<String>,
+    /// Objects.
+    pub objects: Vec<ObjectLine>,
+}
+
+/// Several objects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// Their paths.
+    pub paths: Vec<String>,
+}
+
+/// What became of a deletion.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Why some were not deleted, by path. One that was not there counts as deleted.
+    pub failed: BTreeMap<String, Problem>,
+}
+
+/// What a signed URL is good for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum SignFor {
+    /// Reading an object.
+    Get,
+    /// Writing an object.
+    Put,
+    /// Writing a part of one.
+    Part {
+        /// The upload.
+        upload: String,
+        /// The part, from 0.
+        part: u32,
+    },
+}
+
+/// One URL that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignRequest {
+    /// The object.
+    pub path: String,
+    /// What for.
+    #[serde(flatten)]
+    pub to: SignFor,
+}
+
+/// URLs that are asked for, at most [`MOST_SIGNED`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sign {
+    /// Which.
+    pub requests: Vec<SignRequest>,
+}
+
+/// Signed URLs, in the order in which they were asked for.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Signed {
+    /// One for each request; none where it is refused.
+    pub urls: Vec<Option<String>>,
+}
+
+impl std::fmt::Debug for Signed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signed({})", self.urls.len())
+    }
+}
+
+/// A large object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginParts {
+    /// Its path.
+    pub path: String,
+    /// The upload, where it has begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<String>,
+}
+
+/// How a large object goes into the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "way", rename_all = "snake_case")]
+pub enum Begun {
+    /// In parts of an upload, in any order.
+    Parts {
+        /// The upload.
+        upload: String,
+    },
+    /// In one stream, by `PUT` of the object.
+    Stream,
+}
+
+/// A part is in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartTaken {
+    /// What the store calls it.
+    pub id: String,
+}
+
+/// Makes parts an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompleteParts {
+    /// Its path.
+    pub path: String,
+    /// The upload.
+    pub upload: String,
+    /// What the store calls the parts, in order.
+    pub parts: Vec<String>,
+}
+
+/// An object is in the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Its ETag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e_tag: Option<String>,
+    /// Its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// Why a request was refused (RFC 9457, `application/problem+json`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `about:blank`, or `auria:CODE`: a short stable name.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The status's name.
+    pub title: String,
+    /// The status.
+    pub status: u16,
+    /// What was attempted and why not, for people. Nothing of what a caller may not see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// The media type of [`Problem`]s.
+pub const PROBLEM_TYPE: &str = "application/problem+json";
+
+/// A [`Problem`]'s type: another launcher holds the claim. [`ClaimStands`] is beside it.
+pub const CLAIM_TAKEN: &str = "auria:claim-taken";
+/// A [`Problem`]'s type: the attempt has lost, so that nothing of it counts any more.
+pub const ATTEMPT_LOST: &str = "auria:attempt-lost";

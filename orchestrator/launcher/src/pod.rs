@@ -1,0 +1,289 @@
+//! `auria-launcher pod`: process 1 of a step's container on a cluster. It is told where a
+//! broker is and given a token for one attempt, by its environment; it needs no runtime
+//! folder and holds no credential of the store. What it was told is in no environment by
+//! the time the command runs, and what it is granted stays in its memory.
+
+use crate::attempt::{self, Around};
+use crate::depot::Depot;
+use crate::failure::chain;
+use crate::options::LaunchOptions;
+use crate::serve::Hub;
+use crate::stop;
+use crate::teller::Teller;
+use crate::work::Work;
+use crate::{LaunchError, exit, inherited, remove_work, sequence, warnings};
+use auria_core::Digest;
+use auria_core::outcome::Cause;
+use auria_core::protocol::{BROKER, TicketGrant};
+use auria_core::run::AttemptNews;
+use auria_store::remote::{Remote, RemoteOptions};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The address of the broker: `https://HOST:PORT`.
+pub const URL: &str = "AURIA_BROKER";
+/// The token for the ticket and the claim of one attempt.
+pub const TOKEN: &str = "AURIA_BROKER_TOKEN";
+/// The certificate (PEM) that the broker's own is signed by.
+pub const AUTHORITY: &str = "AURIA_BROKER_CA";
+/// The folder to work in.
+pub const WORK: &str = "AURIA_WORK";
+const DEFAULT_WORK: &str = "/auria/work";
+/// Where the last word is left for the cluster, which keeps 4096 bytes of it.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+const LONGEST_LAST_WORD: usize = 4096;
+/// A pipe holds this much.
+const LONGEST_HANDED: usize = 60 * 1024;
+/// A broker that is not there yet is asked for so long; afterwards for what it said.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// The grace of a stop that comes before the ticket.
+const EARLY_GRACE: Duration = Duration::from_secs(10);
+
+/// What this launcher was told; never printed.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    url: String,
+    token: String,
+    authority: String,
+    work: PathBuf,
+}
+
+/// Carries out the attempt that the environment names, and blocks until its end. `handed`
+/// is the number of the descriptor through which this program, started anew, tells itself
+/// what stood in its environment. To be called by a process of its own.
+#[must_use]
+pub fn main(handed: Option<OsString>) -> ExitCode {
+    warnings();
+    let code = match handed {
+        None => begin(),
+        Some(number) => receive(&number).and_then(run),
+    };
+    match code {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(exit::USAGE)
+        }
+    }
+}
+
+/// Starts this program anew without what it was told in its environment: the kernel shows
+/// a process's first environment to others for as long as it lives.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a container's process 1 is told what to do by its environment"
+)]
+fn begin() -> Result<u8, LaunchError> {
+    let text = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
+    let missing: Vec<_> = [URL, TOKEN, AUTHORITY]
+        .into_iter()
+        .filter(|name| text(name).is_none())
+        .collect();
+    let (Some(url), Some(token), Some(authority)) = (text(URL), text(TOKEN), text(AUTHORITY))
+    else {
+        return Err(LaunchError::NotTold(missing.join(", ")));
+    };
+    let work = text(WORK).map_or_else(|| DEFAULT_WORK.into(), PathBuf::from);
+    let failed = |doing| move |source| LaunchError::System { doing, source };
+    let told = Told {
+        url,
+        token,
+        authority,
+        work,
+    };
+    let told = serde_json::to_vec(&told).map_err(|error| failed("start anew")(error.into()))?;
+    if told.len() > LONGEST_HANDED {
+        return Err(LaunchError::NotTold(format!("a shorter {AUTHORITY}")));
+    }
+    let (read, write) = nix::unistd::pipe().map_err(|errno| failed("make a pipe")(errno.into()))?;
+    let mut write = std::fs::File::from(write);
+    write
+        .write_all(&told)
+        .map_err(failed("write into a pipe"))?;
+    drop(write);
+    let mut anew = std::process::Command::new("/proc/self/exe");
+    anew.arg0("auria-launcher")
+        .arg("pod")
+        .arg(read.as_raw_fd().to_string());
+    for name in [URL, TOKEN, AUTHORITY, WORK] {
+        anew.env_remove(name);
+    }
+    Err(failed("start anew")(anew.exec()))
+}
+
+/// What the program told itself.
+fn receive(number: &OsString) -> Result<Told, LaunchError> {
+    let failed = |doing| move |source| LaunchError::System { doing, source };
+    // No core file or debugger of the step's user may show what this process knows.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| failed("hide its memory")(errno.into()))?;
+    // Nothing that the command starts gains rights by a program's owner.
+    nix::sys::prctl::set_no_new_privs()
+        .map_err(|errno| failed("give up new rights")(errno.into()))?;
+    let number = number.to_str().and_then(|text| text.parse().ok());
+    let number = number.ok_or_else(|| LaunchError::NotTold("a descriptor's number".into()))?;
+    let pipe = inherited(number).map_err(failed("read what it was told"))?;
+    let mut told = Vec::new();
+    pipe.take(LONGEST_HANDED as u64)
+        .read_to_end(&mut told)
+        .map_err(failed("read what it was told"))?;
+    serde_json::from_slice(&told).map_err(|error| failed("read what it was told")(error.into()))
+}
+
+fn run(told: Told) -> Result<u8, LaunchError> {
+    let failed = |doing| move |source| LaunchError::System { doing, source };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(16)
+        .enable_all()
+        .build()
+        .map_err(failed("start its runtime"))?;
+    let code = runtime.block_on(attend(told))?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(code)
+}
+
+async fn attend(told: Told) -> Result<u8, LaunchError> {
+    let failed = |doing| move |source| LaunchError::System { doing, source };
+    let (stopper, mut stopped) = stop::channel();
+    let mut terms = signal(SignalKind::terminate()).map_err(failed("take SIGTERM"))?;
+    // Caught and left alone: unlike ignored signals, the command does not inherit that.
+    let _hangup = signal(SignalKind::hangup()).map_err(failed("take SIGHUP"))?;
+    let _interrupt = signal(SignalKind::interrupt()).map_err(failed("take SIGINT"))?;
+
+    let remote = Remote::new(&RemoteOptions {
+        url: told.url,
+        base: BROKER,
+        token: told.token,
+        authority: Some(told.authority),
+    });
+    let remote = match remote {
+        Ok(remote) => remote,
+        Err(error) => return Err(LaunchError::NotTold(format!("a broker: {}", chain(&error)))),
+    };
+    let asked = sequence::patiently(PATIENCE, |_| {}, "ask for the ticket", || remote.ticket());
+    let grant = tokio::select! {
+        grant = asked => grant,
+        _ = terms.recv() => {
+            stopper.ask(Cause::Evicted, EARLY_GRACE);
+            stopped.changed_from(None).await;
+            // Nothing was claimed: nothing is to be said.
+            return Ok(exit::ENDED);
+        }
+    };
+    let TicketGrant {
+        version: _,
+        ticket,
+        store,
+        broker_grace_ms,
+    } = match grant {
+        Ok(grant) => grant,
+        Err(error) => {
+            tracing::error!("{}", chain(&error));
+            return Ok(exit::STORE);
+        }
+    };
+    let store = match remote.store(&store) {
+        Ok(store) => store,
+        Err(error) => {
+            tracing::error!("{}", chain(&error));
+            return Ok(exit::STORE);
+        }
+    };
+    let grace = Duration::from_millis(ticket.grace_ms);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
+        while terms.recv().await.is_some() {
+            stopper.ask(Cause::Evicted, grace);
+        }
+    });
+    let hub = Hub::new(ticket.attempt.clone());
+    let patience = Duration::from_millis(broker_grace_ms);
+    let depot = Depot::behind(remote.clone(), store, &ticket.attempt, patience, &hub);
+    let teller = Teller::start(hub.clone(), remote);
+    let work = Work::at(told.work.join("attempt"));
+    let key = Digest::of(ticket.attempt.to_string().as_bytes()).hex()[..32].to_owned();
+    let around = Around {
+        key,
+        folder: None,
+        in_image: true,
+    };
+    let options = options(ticket, told.work, broker_grace_ms);
+    let news = attempt::carry_out(depot, &options, around, &work, &hub, stopped, None).await;
+    teller.finish().await;
+    leave(&news, Path::new(TERMINATION_LOG));
+    if let Err(error) = remove_work(work.root()) {
+        tracing::warn!("the work folder {} is left: {error}", work.root().display());
+    }
+    tasks.shutdown().await;
+    Ok(exit::of(&news))
+}
+
+/// A Pod has its share of the machine already.
+fn options(
+    ticket: auria_core::ticket::Ticket,
+    work_root: PathBuf,
+    store_patience_ms: u64,
+) -> LaunchOptions {
+    LaunchOptions {
+        store: String::new(),
+        identity: String::new(),
+        ticket,
+        lock: None,
+        listener: None,
+        holds: Vec::new(),
+        gpus: Vec::new(),
+        path: Vec::new(),
+        work_root,
+        queued_ms: None,
+        room_at_ms: None,
+        store_patience_ms,
+        engine: None,
+    }
+}
+
+/// Leaves the last word where the cluster keeps it, for a launcher whose broker did not
+/// answer to the end: an executor reads there what the store does not hold.
+fn leave(news: &AttemptNews, to: &Path) {
+    let AttemptNews::Gone {
+        claim,
+        end,
+        checkpoint,
+    } = news
+    else {
+        return;
+    };
+    let mut end = end.clone();
+    for _ in 0..2 {
+        let news = AttemptNews::Gone {
+            claim: claim.clone(),
+            end: end.clone(),
+            checkpoint: checkpoint.clone(),
+        };
+        match serde_json::to_vec(&news) {
+            Ok(text) if text.len() <= LONGEST_LAST_WORD => {
+                if let Err(error) = std::fs::write(to, text) {
+                    tracing::warn!("the last word could not be left: {error}");
+                }
+                return;
+            }
+            _ => {}
+        }
+        // Once more without what only people read.
+        if let Some(end) = &mut end {
+            end.last_lines.clear();
+            end.message = end.message.chars().take(500).collect();
+            if let Some(outcome) = &mut end.published {
+                outcome.last_lines.clear();
+            }
+        }
+    }
+    tracing::warn!("the last word is longer than the cluster keeps");
+}

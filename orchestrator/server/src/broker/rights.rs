@@ -1,0 +1,225 @@
+//! What the launcher of one claim may do: read its ticket's inputs, write below its own
+//! prefix, end its attempt and commit its step, each once and in its own name. Everything
+//! else is forbidden, whether it exists or not.
+
+use super::standing::Standing;
+use crate::objects::{Rights, Verb};
+use crate::problem::Refusal;
+use async_trait::async_trait;
+use auria_core::outcome::{Checkpoint, EndRecord, Outcome, Status};
+use auria_core::protocol::ATTEMPT_LOST;
+use auria_core::run::AttemptNews;
+use auria_core::ticket::{Ticket, TicketInput};
+use auria_core::{AttemptId, Nonce};
+use auria_engine::executor::{AttemptEvent, Happened};
+use auria_engine::relay::Wake;
+use auria_store::{StorePath, layout};
+use bytes::Bytes;
+use http::StatusCode;
+use std::sync::Arc;
+
+/// The rights of one claim.
+pub(crate) struct AttemptRights {
+    attempt: AttemptId,
+    nonce: Nonce,
+    /// Below these it may do everything.
+    own: [StorePath; 2],
+    /// Below these, and they themselves, it may read.
+    inputs: Vec<StorePath>,
+    claim: StorePath,
+    end: StorePath,
+    outcome: StorePath,
+    standing: Arc<Standing>,
+    wake: Arc<dyn Wake>,
+}
+
+impl AttemptRights {
+    /// Of the claim `nonce` of the attempt that `ticket` is for.
+    pub(super) fn new(
+        ticket: &Ticket,
+        nonce: &Nonce,
+        standing: Arc<Standing>,
+        wake: Arc<dyn Wake>,
+    ) -> Self {
+        let attempt = ticket.attempt.clone();
+        Self {
+            own: [
+                layout::data(&attempt, nonce),
+                layout::checkpoints(&attempt, nonce),
+            ],
+            inputs: inputs(ticket),
+            claim: layout::claim(&attempt),
+            end: layout::attempt_end(&attempt),
+            outcome: layout::outcome(&attempt.run, &attempt.step),
+            nonce: nonce.clone(),
+            attempt,
+            standing,
+            wake,
+        }
+    }
+
+    fn is_own(&self, path: &StorePath) -> bool {
+        self.own.iter().any(|own| is_below(path, own))
+    }
+
+    fn is_readable(&self, path: &StorePath) -> bool {
+        [&self.claim, &self.end, &self.outcome].contains(&path)
+            || self.is_own(path)
+            || self.inputs.iter().any(|input| path.prefix_matches(input))
+    }
+
+    fn is_listable(&self, path: &StorePath) -> bool {
+        !path.is_root()
+            && self
+                .own
+                .iter()
+                .chain(&self.inputs)
+                .any(|prefix| path.prefix_matches(prefix))
+    }
+
+    /// Whether an outcome is this attempt's own: it names its claim, and outputs of its
+    /// own prefix alone, since those who take them may read what it names.
+    fn is_own_outcome(&self, outcome: &Outcome) -> bool {
+        let Outcome {
+            version: _,
+            run,
+            step,
+            status,
+            attempt,
+            nonce,
+            attempts: _,
+            cause: _,
+            exit_code: _,
+            message: _,
+            outputs,
+            reused_from,
+            key: _,
+            timings: _,
+            last_lines: _,
+            node: _,
+            started: _,
+            ended: _,
+        } = outcome;
+        let names = outputs.iter().all(|(name, artifact)| {
+            let prefix = layout::output(&self.attempt, &self.nonce, name);
+            let manifest = layout::output_manifest(&self.attempt, &self.nonce, name);
+            artifact.prefix == prefix.as_ref() && artifact.manifest == manifest.as_ref()
+        });
+        (run, step) == (&self.attempt.run, &self.attempt.step)
+            && *attempt == Some(self.attempt.number)
+            && nonce.as_ref() == Some(&self.nonce)
+            && *status == Status::Completed
+            && reused_from.is_none()
+            && names
+    }
+
+    fn is_own_end(&self, end: &EndRecord) -> bool {
+        let own_checkpoint = |checkpoint: &Checkpoint| {
+            checkpoint.attempt == self.attempt.number && checkpoint.nonce == self.nonce
+        };
+        end.attempt == self.attempt
+            && end.nonce.as_ref() == Some(&self.nonce)
+            && end.checkpoint.as_ref().is_none_or(own_checkpoint)
+            && end
+                .published
+                .as_ref()
+                .is_none_or(|outcome| self.is_own_outcome(outcome))
+    }
+
+    /// Whether `bytes` may be created at `path`: own files anywhere below the prefix, and
+    /// the two records in this attempt's own name.
+    fn is_creatable(&self, path: &StorePath, bytes: &Bytes) -> bool {
+        if *path == self.outcome {
+            return serde_json::from_slice(bytes)
+                .is_ok_and(|outcome: Outcome| self.is_own_outcome(&outcome));
+        }
+        if *path == self.end {
+            return serde_json::from_slice(bytes).is_ok_and(|end: EndRecord| self.is_own_end(&end));
+        }
+        self.is_own(path)
+    }
+}
+
+/// Strictly below.
+fn is_below(path: &StorePath, prefix: &StorePath) -> bool {
+    path.prefix_matches(prefix) && path != prefix
+}
+
+/// What a ticket lets its attempt read.
+fn inputs(ticket: &Ticket) -> Vec<StorePath> {
+    let mut all: Vec<StorePath> = ticket.code.iter().map(layout::snapshot).collect();
+    for input in ticket.inputs.values() {
+        match input {
+            TicketInput::Artifact { artifact, mode: _ } => {
+                let paths = [&artifact.prefix, &artifact.manifest];
+                all.extend(paths.iter().filter_map(|path| StorePath::parse(path).ok()));
+            }
+            TicketInput::Snapshot { digest, .. } => all.push(layout::snapshot(digest)),
+            TicketInput::Literal { .. } | TicketInput::External { .. } | TicketInput::Absent => {}
+        }
+    }
+    if let Some(Checkpoint { attempt, nonce, .. }) = &ticket.restore {
+        // All of its generations: a newer one stands in where the pinned one was removed.
+        let id = AttemptId {
+            number: *attempt,
+            ..ticket.attempt.clone()
+        };
+        all.push(layout::checkpoints(&id, nonce));
+    }
+    // Nothing that a record says may open more than one run's data or one snapshot.
+    all.retain(|path| path.parts_count() >= 2);
+    all
+}
+
+#[async_trait]
+impl Rights for AttemptRights {
+    async fn may(
+        &self,
+        verb: Verb,
+        path: &StorePath,
+        bytes: Option<&Bytes>,
+    ) -> Result<(), Refusal> {
+        let allowed = match verb {
+            Verb::Read => self.is_readable(path),
+            Verb::List => self.is_listable(path),
+            Verb::Write | Verb::Delete => self.is_own(path),
+            Verb::Create => bytes.is_some_and(|bytes| self.is_creatable(path, bytes)),
+        };
+        if !allowed {
+            return Err(Refusal::forbidden());
+        }
+        // Records that are created once are safe whoever writes them; the rest ends with
+        // the attempt's chance to count.
+        let record = [&self.end, &self.outcome].contains(&path);
+        let changes = matches!(verb, Verb::Write | Verb::Create | Verb::Delete);
+        if changes && !record && self.standing.is_over(&self.attempt, &self.nonce).await? {
+            return Err(
+                Refusal::new(StatusCode::FORBIDDEN, "the attempt is over").of_kind(ATTEMPT_LOST)
+            );
+        }
+        Ok(())
+    }
+
+    async fn stands(&self, path: &StorePath, bytes: &Bytes) {
+        let news = if *path == self.outcome {
+            self.standing.over(&self.attempt, &self.nonce);
+            match serde_json::from_slice::<Outcome>(bytes) {
+                Ok(outcome) => AttemptNews::Committed {
+                    outcome: Arc::new(outcome),
+                },
+                Err(_) => return,
+            }
+        } else if *path == self.end {
+            match serde_json::from_slice::<EndRecord>(bytes) {
+                Ok(end) => AttemptNews::Ended { end },
+                Err(_) => return,
+            }
+        } else {
+            return;
+        };
+        self.wake.tell(AttemptEvent {
+            attempt: self.attempt.clone(),
+            happened: Happened::News(news),
+        });
+    }
+}

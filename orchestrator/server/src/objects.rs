@@ -1,0 +1,604 @@
+//! The store over HTTP: what a broker and the API answer to `auria_store`'s remote store.
+//! Who may do what is the [`Rights`]' to say, for every single path; what goes through is
+//! bounded in memory and in number. It decides nothing about what is written.
+
+use crate::problem::Refusal;
+use async_trait::async_trait;
+use auria_core::protocol::{
+    self, BeginParts, Begun, CompleteParts, Deleted, LARGEST_BODY, LARGEST_PART, ListLine, Listed,
+    MOST_DELETED, MOST_SIGNED, ObjectLine, PartTaken, Paths, Sign, SignFor, Signed, StoreGrant,
+    Written,
+};
+use auria_store::{Store, StorePath};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Extension, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult,
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How long a signed URL lives: less than the quarter of an hour that the protocol allows,
+/// since whoever holds one asks for another when it has grown old.
+const URL_LIFE: Duration = Duration::from_secs(10 * 60);
+/// Bytes of requests that are held at once.
+const HELD: usize = 192 * 1024 * 1024;
+/// What a permit for them stands for.
+const UNIT: usize = 1024;
+/// Objects that go through in a stream at once.
+const STREAMS: usize = 32;
+/// How long one waits for its turn to go through.
+const TURN: Duration = Duration::from_secs(20);
+/// Lines of a list that are sent together.
+const LINES: usize = 500;
+
+/// What a caller asks of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// To read it, or to know whether it is there.
+    Read,
+    /// To list what is below it.
+    List,
+    /// To write it, whatever is there.
+    Write,
+    /// To create it with these bytes.
+    Create,
+    /// To delete it.
+    Delete,
+}
+
+/// What one caller may do. Every path has been parsed: no `.`, no `..`, nothing empty.
+#[async_trait]
+pub(crate) trait Rights: Send + Sync {
+    /// Whether it may; the refusal is what it hears.
+    async fn may(&self, verb: Verb, path: &StorePath, bytes: Option<&Bytes>)
+    -> Result<(), Refusal>;
+    /// Told when a record stands that this caller created or found.
+    async fn stands(&self, path: &StorePath, bytes: &Bytes);
+}
+
+/// The caller of a request.
+pub(crate) type Caller = Extension<Arc<dyn Rights>>;
+
+/// The store that is served.
+#[derive(Clone)]
+pub(crate) struct Served {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    grant: StoreGrant,
+    held: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+}
+
+impl Served {
+    /// Serves `store`; URLs are signed where it can and `sign` says so.
+    pub(crate) fn new(store: Store, sign: bool, authorities: Option<String>) -> Self {
+        let grant = StoreGrant {
+            url: store.url().to_string(),
+            identity: store.identity(),
+            signs: sign && store.can_sign(),
+            authorities,
+        };
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                grant,
+                held: Arc::new(Semaphore::new(HELD / UNIT)),
+                streams: Arc::new(Semaphore::new(STREAMS)),
+            }),
+        }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub(crate) fn grant(&self) -> &StoreGrant {
+        &self.inner.grant
+    }
+
+    fn objects(&self) -> &Arc<dyn ObjectStore> {
+        self.inner.store.objects()
+    }
+
+    /// Room for a body of `bytes`, before any of it is read.
+    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let units = u32::try_from(bytes.clamp(UNIT, HELD).div_ceil(UNIT)).unwrap_or(u32::MAX);
+        turn(Arc::clone(&self.inner.held), units).await
+    }
+
+    async fn stream(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        turn(Arc::clone(&self.inner.streams), 1).await
+    }
+
+    /// A body of at most `most` bytes, held as long as the permit beside it.
+    async fn whole(
+        &self,
+        length: Option<usize>,
+        body: Body,
+        most: usize,
+    ) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
+        let length = length.unwrap_or(most);
+        if length > most {
+            return Err(Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("it has {length} bytes, and may have {most}"),
+            ));
+        }
+        let room = self.room(length).await?;
+        match axum::body::to_bytes(body, length).await {
+            Ok(bytes) => Ok((bytes, room)),
+            Err(error) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
+        }
+    }
+}
+
+async fn turn(semaphore: Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePermit, Refusal> {
+    match tokio::time::timeout(TURN, semaphore.acquire_many_owned(count)).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too much goes through the broker at this moment",
+        )),
+    }
+}
+
+/// The routes, below a base of their own; the caller is an extension of each request.
+pub(crate) fn routes(served: Served) -> Router {
+    Router::new()
+        .route(protocol::STORE, get(grant))
+        .route(
+            protocol::OBJECT,
+            // Axum answers HEAD with GET's, which would read all of it.
+            get(read).head(head).put(write),
+        )
+        .route(protocol::LIST, get(list))
+        .route(protocol::FOLDERS, get(folders))
+        .route(protocol::DELETE, post(delete))
+        .route(protocol::SIGN, post(sign))
+        .route(protocol::BEGIN, post(begin))
+        .route(protocol::PART, put(part))
+        .route(protocol::COMPLETE, post(complete))
+        .route(protocol::ABORT, post(abort))
+        // Bodies of objects and parts are bounded by what they say, before they are read.
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .with_state(served)
+}
+
+#[derive(Deserialize)]
+struct ObjectQuery {
+    path: String,
+    #[serde(default)]
+    mode: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    after: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PartQuery {
+    path: String,
+    upload: String,
+    part: u32,
+}
+
+/// A path as it was sent, and as nothing else: what a store would read otherwise is refused.
+fn parse(text: &str) -> Result<StorePath, Refusal> {
+    match StorePath::parse(text) {
+        Ok(path) if path.as_ref() == text => Ok(path),
+        _ => Err(Refusal::forbidden()),
+    }
+}
+
+fn object(text: &str) -> Result<StorePath, Refusal> {
+    let path = parse(text)?;
+    if path.is_root() {
+        return Err(Refusal::forbidden());
+    }
+    Ok(path)
+}
+
+async fn grant(State(served): State<Served>) -> Json<StoreGrant> {
+    Json(served.grant().clone())
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+/// `bytes=0-9`, `bytes=10-`, `bytes=-5`: one range alone.
+fn range(headers: &HeaderMap) -> Result<Option<GetRange>, Refusal> {
+    let Some(text) = text(headers, header::RANGE) else {
+        return Ok(None);
+    };
+    let parsed = || {
+        let (from, to) = text.strip_prefix("bytes=")?.split_once('-')?;
+        Some(match (from, to) {
+            ("", count) => GetRange::Suffix(count.parse().ok()?),
+            (from, "") => GetRange::Offset(from.parse().ok()?),
+            (from, to) => {
+                let (from, to): (u64, u64) = (from.parse().ok()?, to.parse().ok()?);
+                (from <= to).then_some(GetRange::Bounded(from..to.checked_add(1)?))?
+            }
+        })
+    };
+    let parsed = parsed();
+    let unknown = || Refusal::new(StatusCode::BAD_REQUEST, format!("`{text}` is no range"));
+    parsed.map(Some).ok_or_else(unknown)
+}
+
+fn options(headers: &HeaderMap) -> Result<GetOptions, Refusal> {
+    Ok(GetOptions {
+        range: range(headers)?,
+        if_match: text(headers, header::IF_MATCH),
+        if_none_match: text(headers, header::IF_NONE_MATCH),
+        ..GetOptions::default()
+    })
+}
+
+fn describe(headers: &mut HeaderMap, meta: &ObjectMeta) {
+    headers.insert(protocol::SIZE_HEADER, HeaderValue::from(meta.size));
+    let modified = HeaderValue::from(meta.last_modified.timestamp_millis());
+    headers.insert(protocol::MODIFIED_HEADER, modified);
+    let texts = [
+        (header::ETAG, &meta.e_tag),
+        (
+            HeaderName::from_static(protocol::OBJECT_VERSION_HEADER),
+            &meta.version,
+        ),
+    ];
+    for (name, value) in texts {
+        let value = value
+            .as_deref()
+            .and_then(|text| HeaderValue::from_str(text).ok());
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+}
+
+async fn head(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Query(query): Query<ObjectQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let path = object(&query.path)?;
+    caller.may(Verb::Read, &path, None).await?;
+    let options = options(&headers)?.with_head(true);
+    let found = served.objects().get_opts(&path, options).await;
+    let found = found.map_err(|error| Refusal::of_store(&error))?;
+    let mut response = StatusCode::OK.into_response();
+    describe(response.headers_mut(), &found.meta);
+    Ok(response)
+}
+
+async fn read(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Query(query): Query<ObjectQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let path = object(&query.path)?;
+    caller.may(Verb::Read, &path, None).await?;
+    let turn = served.stream().await?;
+    let options = options(&headers)?;
+    let part = options.range.is_some();
+    let found = served.objects().get_opts(&path, options).await;
+    let found = found.map_err(|error| Refusal::of_store(&error))?;
+    let (meta, range) = (found.meta.clone(), found.range.clone());
+    // The turn goes back when the last byte has gone.
+    let stream = found.into_stream().map(move |bytes| {
+        let _turn = &turn;
+        bytes
+    });
+    let mut response = Body::from_stream(stream).into_response();
+    let headers = response.headers_mut();
+    describe(headers, &meta);
+    let length = HeaderValue::from(range.end - range.start);
+    headers.insert(header::CONTENT_LENGTH, length);
+    if part {
+        let last = range.end.saturating_sub(1);
+        let text = format!("bytes {}-{last}/{}", range.start, meta.size);
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(header::CONTENT_RANGE, value);
+        }
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    }
+    Ok(response)
+}
+
+fn length(headers: &HeaderMap) -> Option<usize> {
+    text(headers, header::CONTENT_LENGTH)?.parse().ok()
+}
+
+/// Compares what came with the sum that was sent.
+fn arrived(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Refusal> {
+    match text(headers, HeaderName::from_static("content-md5")) {
+        Some(sum) if sum != auria_store::content_md5(bytes) => Err(Refusal::new(
+            // As a store says it: the same bytes again.
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the bytes came otherwise than they were sent",
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn write(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Query(query): Query<ObjectQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let path = object(&query.path)?;
+    match query.mode.as_deref() {
+        Some("create") => {
+            let (bytes, _room) = served.whole(length(&headers), body, LARGEST_BODY).await?;
+            arrived(&headers, &bytes)?;
+            caller.may(Verb::Create, &path, Some(&bytes)).await?;
+            create(&served, &*caller, &path, bytes).await
+        }
+        Some("overwrite") => {
+            caller.may(Verb::Write, &path, None).await?;
+            let put = match length(&headers) {
+                Some(length) if length <= LARGEST_BODY => {
+                    let (bytes, _room) = served.whole(Some(length), body, LARGEST_BODY).await?;
+                    arrived(&headers, &bytes)?;
+                    served.objects().put(&path, bytes.into()).await
+                }
+                _ => {
+                    let _turn = served.stream().await?;
+                    let stream =
+                        body.into_data_stream()
+                            .map_err(|error| object_store::Error::Generic {
+                                store: "caller",
+                                source: Box::new(error),
+                            });
+                    served.store().put_stream(&path, stream).await
+                }
+            };
+            written(put)
+        }
+        _ => Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "`mode` is `create` or `overwrite`",
+        )),
+    }
+}
+
+/// A record that is created once; whoever finds its own bytes there has created it.
+async fn create(
+    served: &Served,
+    caller: &dyn Rights,
+    path: &StorePath,
+    bytes: Bytes,
+) -> Result<Response, Refusal> {
+    let options = PutOptions {
+        mode: PutMode::Create,
+        ..PutOptions::default()
+    };
+    let put = served
+        .objects()
+        .put_opts(path, bytes.clone().into(), options);
+    match put.await {
+        Ok(put) => {
+            caller.stands(path, &bytes).await;
+            written(Ok(put))
+        }
+        Err(error) => {
+            // Another's stands, or our own: a store may say either of its own write. Who
+            // asked reads it, and knows; those who wait for it are told at once.
+            if let Ok(Some(found)) = served.store().read(path).await {
+                caller.stands(path, &found).await;
+            }
+            Err(Refusal::of_store(&error))
+        }
+    }
+}
+
+fn written(put: object_store::Result<PutResult>) -> Result<Response, Refusal> {
+    let PutResult { e_tag, version, .. } = put.map_err(|error| Refusal::of_store(&error))?;
+    Ok(Json(Written { e_tag, version }).into_response())
+}
+
+fn line(meta: ObjectMeta) -> ObjectLine {
+    ObjectLine {
+        path: meta.location.to_string(),
+        size: meta.size,
+        modified_ms: meta.last_modified.timestamp_millis(),
+        e_tag: meta.e_tag,
+        version: meta.version,
+    }
+}
+
+async fn list(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Refusal> {
+    let prefix = parse(&query.prefix)?;
+    caller.may(Verb::List, &prefix, None).await?;
+    let turn = served.stream().await?;
+    let found = match &query.after {
+        Some(after) => served
+            .objects()
+            .list_with_offset(Some(&prefix), &parse(after)?),
+        None => served.objects().list(Some(&prefix)),
+    };
+    let lines = found.map(|meta| match meta {
+        Ok(meta) => ListLine::Object(line(meta)),
+        Err(error) => ListLine::Failed(Refusal::of_store(&error).document()),
+    });
+    let end = futures::stream::once(async { ListLine::End });
+    let bytes = lines.chain(end).ready_chunks(LINES).map(move |lines| {
+        let _turn = &turn;
+        let mut bytes = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut bytes, &line)?;
+            bytes.push(b'\n');
+        }
+        Ok::<_, serde_json::Error>(Bytes::from(bytes))
+    });
+    Ok(Body::from_stream(bytes).into_response())
+}
+
+async fn folders(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Listed>, Refusal> {
+    let prefix = parse(&query.prefix)?;
+    caller.may(Verb::List, &prefix, None).await?;
+    let _turn = served.stream().await?;
+    let found = served.objects().list_with_delimiter(Some(&prefix)).await;
+    let found = found.map_err(|error| Refusal::of_store(&error))?;
+    Ok(Json(Listed {
+        folders: found
+            .common_prefixes
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        objects: found.objects.into_iter().map(line).collect(),
+    }))
+}
+
+async fn delete(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Json(paths): Json<Paths>,
+) -> Result<Json<Deleted>, Refusal> {
+    few(paths.paths.len(), MOST_DELETED)?;
+    let mut all = Vec::with_capacity(paths.paths.len());
+    for path in &paths.paths {
+        let path = object(path)?;
+        caller.may(Verb::Delete, &path, None).await?;
+        all.push(path);
+    }
+    let mut deleted = Deleted::default();
+    let stream = futures::stream::iter(all.clone().into_iter().map(Ok)).boxed();
+    let mut results = served.objects().delete_stream(stream);
+    // In the order of the paths, one for each.
+    for path in all {
+        match results.next().await {
+            Some(Ok(_) | Err(object_store::Error::NotFound { .. })) | None => {}
+            Some(Err(error)) => {
+                let problem = Refusal::of_store(&error).document();
+                deleted.failed.insert(path.to_string(), problem);
+            }
+        }
+    }
+    Ok(Json(deleted))
+}
+
+fn few(count: usize, most: usize) -> Result<(), Refusal> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("at most {most} at once"),
+    ))
+}
+
+async fn sign(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Json(asked): Json<Sign>,
+) -> Result<Json<Signed>, Refusal> {
+    few(asked.requests.len(), MOST_SIGNED)?;
+    let mut urls = Vec::with_capacity(asked.requests.len());
+    for request in &asked.requests {
+        let path = object(&request.path)?;
+        let verb = match request.to {
+            SignFor::Get => Verb::Read,
+            SignFor::Put | SignFor::Part { .. } => Verb::Write,
+        };
+        caller.may(verb, &path, None).await?;
+        let url = if served.grant().signs {
+            let signed = served.store().sign(&path, &request.to, URL_LIFE).await;
+            signed.map_err(|error| Refusal::of_store(&error))?
+        } else {
+            None
+        };
+        urls.push(url);
+    }
+    Ok(Json(Signed { urls }))
+}
+
+async fn begin(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Json(asked): Json<BeginParts>,
+) -> Result<Json<Begun>, Refusal> {
+    let path = object(&asked.path)?;
+    caller.may(Verb::Write, &path, None).await?;
+    let begun = served.store().begin_parts(&path).await;
+    let begun = begun.map_err(|error| Refusal::of_store(&error))?;
+    Ok(Json(match begun {
+        Some(upload) => Begun::Parts { upload },
+        None => Begun::Stream,
+    }))
+}
+
+async fn part(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Query(query): Query<PartQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<PartTaken>, Refusal> {
+    let path = object(&query.path)?;
+    caller.may(Verb::Write, &path, None).await?;
+    let (bytes, _room) = served.whole(length(&headers), body, LARGEST_PART).await?;
+    arrived(&headers, &bytes)?;
+    let sent = served
+        .store()
+        .put_part(&path, &query.upload, query.part, bytes);
+    let id = sent.await.map_err(|error| Refusal::of_store(&error))?;
+    Ok(Json(PartTaken { id }))
+}
+
+async fn complete(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Json(asked): Json<CompleteParts>,
+) -> Result<Response, Refusal> {
+    let path = object(&asked.path)?;
+    caller.may(Verb::Write, &path, None).await?;
+    let done = served
+        .store()
+        .complete_parts(&path, &asked.upload, asked.parts);
+    written(done.await)
+}
+
+async fn abort(
+    State(served): State<Served>,
+    Extension(caller): Caller,
+    Json(asked): Json<BeginParts>,
+) -> Result<StatusCode, Refusal> {
+    let path = object(&asked.path)?;
+    caller.may(Verb::Write, &path, None).await?;
+    let Some(upload) = asked.upload else {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "which upload?"));
+    };
+    let aborted = served.store().abort_parts(&path, &upload).await;
+    aborted.map_err(|error| Refusal::of_store(&error))?;
+    Ok(StatusCode::NO_CONTENT)
+}
