@@ -113,6 +113,18 @@ mutants! {
     ReuseUnreferenced = "reuse-unreferenced",
     /// Outputs of a run that is being deleted are reused.
     ReuseTombstoned = "reuse-tombstoned",
+    /// A run is deleted though it is used since its tombstone stands.
+    UsersReadOnce = "users-read-once",
+    /// A tombstone's grace is not waited for.
+    GraceIgnored = "grace-ignored",
+    /// A grace is told by the machine's clock, and not by the store's.
+    GraceByOwnClock = "grace-by-own-clock",
+    /// A driver does not see that its run was deleted.
+    DeletedUnseen = "deleted-unseen",
+    /// What becomes of a tombstone is decided by each who looks, and not once.
+    VerdictPrivate = "verdict-private",
+    /// A run's tombstone goes before the run does.
+    TombstoneFirst = "tombstone-first",
     /// A retry does not restore what its grant pinned.
     RestoreUnpinned = "restore-unpinned",
 }

@@ -12,7 +12,7 @@ use auria_core::run::{AttemptNews, Effect, Event, RunState};
 use auria_core::ticket::Ticket;
 use auria_core::{AttemptId, Nonce, RunId, Timestamp};
 use auria_store::{
-    Commit, ErrorKind, Journal, Store, StoreError, checkpoint, export, registry, reuse,
+    Commit, ErrorKind, Journal, Store, StoreError, checkpoint, export, layout, registry, reuse,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -48,6 +48,8 @@ enum Done {
     Appended(Appended),
     /// A look at the log, and what stood there.
     Looked(Vec<LogRecord>),
+    /// A look at the log of a run that is not there any more.
+    Deleted,
     /// What attempts left that did not live when so many starts had been begun.
     Left(u64, Vec<Event>),
     /// What the log held that was not taken in when this was to be decided.
@@ -142,6 +144,11 @@ impl Hands {
             Done::Behind(records, effect) => {
                 self.behind.push(*effect);
                 self.stand(records)
+            }
+            Done::Deleted => {
+                return Err(DriveError::Deleted {
+                    run: self.run.clone(),
+                });
             }
             Done::Left(starts, mut events) => {
                 events.retain(|event| !self.is_outdated(event, starts));
@@ -456,8 +463,17 @@ impl Hands {
         }
         self.looking = true;
         let (journal, next) = (self.journal.clone(), self.tail.next());
+        let (store, run_json) = (self.store.clone(), layout::run_json(&self.run));
         self.spawn_done("reading the log", async move {
-            log::unread(&journal, next).await.map(Done::Looked)
+            let unread = log::unread(&journal, next).await?;
+            // Whoever lost the run and learns of it after it was deleted finds no newer takeover.
+            let gone =
+                unread.is_empty() && !mutant!(DeletedUnseen) && !store.exists(&run_json).await?;
+            Ok(if gone {
+                Done::Deleted
+            } else {
+                Done::Looked(unread)
+            })
         });
     }
 

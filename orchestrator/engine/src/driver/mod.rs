@@ -70,7 +70,7 @@ pub enum DriveError {
         /// What the store said.
         source: StoreError,
     },
-    /// The run is being deleted.
+    /// The run is being deleted, or was.
     #[error("run {run} is being deleted")]
     Deleted {
         /// The run.
@@ -267,10 +267,13 @@ impl<E: Executor + 'static> Driver<E> {
     /// looks, by an older driver's last start. It is given up only where it does not live
     /// after its claim was seen, and has left nothing since.
     async fn look_again(&self, journal: &Journal, found: &mut Recovered) -> Result<(), DriveError> {
+        // Not where another attempt or a verdict decided its step: it may still run.
         let told = |found: &Recovered, id: &AttemptId| {
-            found.outcomes.contains_key(&id.step)
+            let outcome = found.outcomes.get(&id.step);
+            outcome.is_some_and(|outcome| outcome.attempt == Some(id.number))
                 || found.live.contains(id)
                 || found.ends.iter().any(|end| end.attempt == *id)
+                || found.log.iter().any(|record| judges(record, id))
         };
         let claims = found.claims.iter().map(|claim| &claim.attempt);
         let gone: Vec<AttemptId> = claims.filter(|id| !told(found, id)).cloned().collect();
@@ -348,6 +351,12 @@ async fn sleep(deadline: Option<Duration>) {
         Some(after) => tokio::time::sleep(after).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether `record` says that `id` is lost.
+fn judges(record: &LogRecord, id: &AttemptId) -> bool {
+    matches!(&record.decision, Decision::JudgedLost { step, attempt, .. }
+        if *step == id.step && *attempt == id.number)
 }
 
 /// Whether `outcome` may stand for another step's later.

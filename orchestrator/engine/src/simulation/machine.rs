@@ -167,24 +167,15 @@ impl World {
 
     fn start(&mut self, by: Pid, ticket: &Ticket) -> Result<(), StartError> {
         let id = &ticket.attempt;
+        if self.processes[by].late {
+            self.violated(format!("{id} is started, and its run was deleted"));
+        }
         if self.machine.is_live(id) {
             return Ok(());
-        }
-        // News that frees a number is about its last start, and not told after a later one.
-        for watch in &mut self.machine.watches {
-            watch.queue.retain(|event| {
-                let Happened::News(news) = &event.happened else {
-                    return true;
-                };
-                event.attempt != *id || !frees(news)
-            });
         }
         let count = self.machine.starts.entry(id.clone()).or_default();
         *count += 1;
         let count = *count;
-        let known = self.machine.known(id);
-        known.news.clear();
-        known.stop = Sign::default();
         let script = self
             .machine
             .scripts
@@ -194,6 +185,9 @@ impl World {
             .filter(|_| id.number == 1)
             .and_then(|script| script.answers.get(count - 1).copied())
             .unwrap_or(Answer::Starts);
+        if !matches!(answer, Answer::Refused | Answer::Unavailable) {
+            self.begins_anew(id);
+        }
         match answer {
             Answer::Refused => {
                 return Err(StartError::Refused {
@@ -219,6 +213,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A number is started: news that freed it is about its last start, and not told after
+    /// this one.
+    fn begins_anew(&mut self, id: &AttemptId) {
+        for watch in &mut self.machine.watches {
+            watch.queue.retain(|event| {
+                let Happened::News(news) = &event.happened else {
+                    return true;
+                };
+                event.attempt != *id || !frees(news)
+            });
+        }
+        let known = self.machine.known(id);
+        known.news.clear();
+        known.stop = Sign::default();
     }
 
     /// A launcher that the executor believes to live.

@@ -5,17 +5,20 @@
 //!
 //! `examples/simulate.rs` plays schedules, `cargo xtask simulate` builds and calls it.
 //! Reading order: `schedule` (what befalls), `world` and `objects` (the store and the
-//! network), `machine` and `launcher` (the executor), `truth` (what must hold), `play`.
+//! network), `machine` and `launcher` (the executor), `keeper` (deletions), `truth` and
+//! `removal` (what must hold), `play`.
 //! It is in no build but its own, and decides nothing for anyone.
 
 mod dice;
 mod impossible;
+mod keeper;
 mod launcher;
 mod machine;
 mod objects;
 mod pipeline;
 mod play;
 mod points;
+mod removal;
 mod report;
 mod schedule;
 mod sign;

@@ -1,6 +1,7 @@
 //! The store of a schedule: objects in memory, reached through the world's network.
 //! Each process has its own way to it, so that it is known who asks.
 
+use super::play;
 use super::points::{Actor, Effect};
 use super::world::{Asked, Fault, Object, Pid, Shared, Verb, World, request};
 use async_trait::async_trait;
@@ -16,6 +17,7 @@ use object_store::{
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The store as process `pid` has it.
 pub(super) fn store(world: &Shared, pid: Pid) -> Store {
@@ -71,10 +73,11 @@ fn answer(fault: Fault, path: &str) -> Error {
     }
 }
 
-fn meta(path: &str, size: usize) -> ObjectMeta {
+/// `written` is a time of the store's clock, in milliseconds since 1970.
+fn meta(path: &str, size: usize, written: u64) -> ObjectMeta {
     ObjectMeta {
         location: Path::parse(path).unwrap_or_default(),
-        last_modified: Default::default(),
+        last_modified: (UNIX_EPOCH + Duration::from_millis(written)).into(),
         size: size as u64,
         e_tag: None,
         version: None,
@@ -114,6 +117,12 @@ impl Objects {
 }
 
 impl World {
+    /// When the object at `path` was written, by the store's clock.
+    fn stored_at(&self, path: &str) -> u64 {
+        let at = play::BEGIN.plus_millis(self.written_ms(path)).0;
+        u64::try_from(at + self.clock_skew_ms).unwrap_or(0)
+    }
+
     fn put(
         &mut self,
         pid: Pid,
@@ -122,11 +131,13 @@ impl World {
         object: &Object,
         create: bool,
     ) -> Result<()> {
-        if let Some(there) = self.objects.get(path) {
-            if create {
-                return Err(exists(path));
-            }
-            if *there == bytes {
+        let same = match self.objects.get(path) {
+            Some(_) if create => return Err(exists(path)),
+            there => there.map(|there| *there == bytes),
+        };
+        self.wrote(path);
+        if let Some(same) = same {
+            if same {
                 return Ok(());
             }
             if object.is_once() {
@@ -191,16 +202,14 @@ impl ObjectStore for Objects {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         let at = path.to_string();
-        let bytes = self
+        let (bytes, written) = self
             .ask(Effect::Read, Verb::Read, path, String::new, move |world| {
-                world
-                    .objects
-                    .get(&at)
-                    .cloned()
-                    .ok_or_else(|| not_found(&at))
+                let bytes = world.objects.get(&at).cloned();
+                let bytes = bytes.ok_or_else(|| not_found(&at))?;
+                Ok((bytes, world.stored_at(&at)))
             })
             .await?;
-        let meta = meta(path.as_ref(), bytes.len());
+        let meta = meta(path.as_ref(), bytes.len(), written);
         let range = match options.range {
             Some(range) => range
                 .as_range(bytes.len() as u64)
@@ -261,6 +270,7 @@ impl ObjectStore for Objects {
                             &path,
                             || format!("remove: {path}"),
                             move |world| {
+                                world.removes(pid, &at);
                                 world.objects.remove(&at);
                                 Ok(())
                             },
@@ -292,7 +302,7 @@ impl ObjectStore for Objects {
                             .range(below.clone()..)
                             .take_while(|(path, _)| path.starts_with(&below));
                         Ok(found
-                            .map(|(path, bytes)| Ok(meta(path, bytes.len())))
+                            .map(|(path, bytes)| Ok(meta(path, bytes.len(), world.stored_at(path))))
                             .collect::<Vec<_>>())
                     },
                 )

@@ -107,12 +107,15 @@ pub(super) struct Maker<'a> {
     pub(super) may_hang: bool,
     /// Its steps are for another run's to be reused.
     pub(super) reusable: bool,
+    /// Many answers of the executor, few and short steps.
+    pub(super) tangled: bool,
 }
 
 impl Maker<'_> {
     pub(super) fn pipeline(&mut self) -> Pipeline {
         let dice = &mut *self.dice;
         let count = match dice.below(20) {
+            _ if self.tangled => 1 + dice.below(4),
             0..=4 => 1,
             5..=15 => 2 + dice.below(3),
             16..=18 => 4 + dice.below(5),
@@ -241,7 +244,7 @@ impl Maker<'_> {
             // Two steps may want the same one.
             version: dice.percent(20).then(|| "7".into()),
         });
-        let script = script(dice, may_hang, timeout_ms);
+        let script = script(dice, may_hang, timeout_ms, self.tangled);
         debug_assert!(may_hang || !script.hangs());
         let step = PlannedStep {
             path: names[i].clone(),
@@ -288,12 +291,16 @@ fn name(i: usize, nested: bool) -> StepPath {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn script(dice: &mut Dice, may_hang: bool, timeout_ms: Option<u64>) -> Script {
+fn script(dice: &mut Dice, may_hang: bool, timeout_ms: Option<u64>, tangled: bool) -> Script {
     let mut script = Script::default();
     for _ in 0..dice.below(4) {
-        script.acts.push(act(dice, may_hang, timeout_ms));
+        let mut act = act(dice, may_hang, timeout_ms);
+        if tangled && dice.percent(60) {
+            act.ms = dice.within(0..=200);
+        }
+        script.acts.push(act);
     }
-    if dice.percent(12) {
+    if dice.percent(if tangled { 60 } else { 15 }) {
         for _ in 0..=dice.below(3) {
             script.answers.push(*dice.pick(&[
                 Answer::StartsTwice,
@@ -302,10 +309,9 @@ fn script(dice: &mut Dice, may_hang: bool, timeout_ms: Option<u64>) -> Script {
                 Answer::GoneUnclaimed,
                 Answer::GoneUnclaimed,
                 Answer::Starts,
+                Answer::Starts,
+                Answer::Refused,
             ]));
-        }
-        if dice.percent(10) {
-            script.answers.push(Answer::Refused);
         }
     }
     script

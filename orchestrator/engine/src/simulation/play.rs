@@ -1,6 +1,7 @@
 //! Plays a schedule: a runtime whose time is paused and runs on by itself, drivers
 //! that are started again as a user would, and what is looked at in the end.
 
+use super::keeper;
 use super::machine::Handle;
 use super::objects;
 use super::points::{Actor, Kills};
@@ -11,11 +12,13 @@ use crate::driver::{self, Control, DriveError, Driven, Driver, Observer};
 use auria_core::outcome::{Outcome, RunEnd, Status};
 use auria_core::run::coverage::{self, Counts};
 use auria_core::run::{Limits, RunState};
-use auria_core::{AttemptId, RunId, StepPath, Timestamp, mutant};
+use auria_core::{AttemptId, Digest, RunId, StepPath, Timestamp, mutant};
 use auria_store::registry::AssetRecord;
 use auria_store::runs::{self, RUN_VERSION, RunJson, Submitter};
-use auria_store::{Journal, layout, outside};
-use std::collections::{BTreeMap, BTreeSet};
+use auria_store::{Journal, Store, StoreError, layout, outside, snapshot};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -23,11 +26,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// The virtual time at which every schedule begins.
-const BEGIN: Timestamp = Timestamp(1_767_225_600_000);
+pub(super) const BEGIN: Timestamp = Timestamp(1_767_225_600_000);
 /// A run that has not ended so long after the last disturbance never will.
 const PATIENCE_MS: u64 = 900_000;
 /// What a process that was cut off may still do after the end.
 const DRAIN_MS: u64 = 300_000;
+/// A submission that fails is made again so often: a deletion that was cut short may stand in
+/// its way for ten minutes.
+const MOST_SUBMISSIONS: u32 = 20;
 /// A run that needs more drivers than this goes round in circles.
 const MOST_DRIVERS: u32 = 60;
 
@@ -85,11 +91,15 @@ async fn stage(seed: u64, traced: bool) -> Shared {
         forgets,
         patience_ms,
         calm_ms,
-        deletion,
+        keepers,
+        has_orphan,
+        clock_skew_ms,
         damage_ms,
     } = Schedule::of(seed);
     outside::simulated::enter(BEGIN, dice.next());
     let mut world = World::new(dice, weather, traced);
+    world.clock_skew_ms = clock_skew_ms;
+    world.longest_grace_ms = keepers.iter().map(|keeper| keeper.grace_ms).max();
     world.machine.forgets = forgets;
     world.machine.patience = Duration::from_millis(patience_ms);
     world.machine.deaths = launcher_deaths;
@@ -110,12 +120,18 @@ async fn stage(seed: u64, traced: bool) -> Shared {
         world.calm = true;
     });
     for part in runs {
-        let conductor = Conductor::new(world.clone(), stage, part);
+        let conductor = Conductor::new(world.clone(), part);
         tasks.spawn(conductor.conduct());
     }
-    if let Some((at, grace)) = deletion {
-        tasks.spawn(delete(world.clone(), at, grace));
+    if has_orphan
+        && upload(&objects::store(&world, stage), &code())
+            .await
+            .is_err()
+    {
+        world.lock().violated("the stage cannot be set");
     }
+    let keep = |keeper| keeper::keep(world.clone(), keeper);
+    let mut keepers: FuturesUnordered<_> = keepers.into_iter().map(keep).collect();
     if let Some(at) = damage_ms {
         tasks.spawn(damage(world.clone(), at));
     }
@@ -130,16 +146,18 @@ async fn stage(seed: u64, traced: bool) -> Shared {
             biased;
             () = news.notified() => {}
             ended = tasks.join_next() => match ended {
-                None => break,
+                None if keepers.is_empty() => break,
+                None => drop(keepers.next().await),
                 Some(Ok(())) => {}
                 Some(Err(error)) => world.lock().violated(format!("the stage failed: {error}")),
             },
+            Some(()) = keepers.next() => {}
             () = &mut limit => {
                 let mut world = world.lock();
                 let left: Vec<_> = world
                     .truths
                     .values()
-                    .filter(|truth| truth.end.is_none())
+                    .filter(|truth| truth.end.is_none() && !truth.deleted)
                     .map(|truth| truth.run.to_string())
                     .collect();
                 world.violated(format!("runs do not end: {}", left.join(", ")));
@@ -199,8 +217,12 @@ async fn drain(world: &Shared) {
 /// What must hold of each run once all is quiet.
 async fn finish(world: &Shared, stage: Pid) {
     let store = objects::store(world, stage);
+    keeper::tidy_up(world, &store).await;
     let runs: Vec<RunId> = world.lock().truths.keys().cloned().collect();
     for run in runs {
+        if world.lock().truths[&run].deleted {
+            continue;
+        }
         let journal = Journal::new(store.clone(), run.clone());
         let found = match journal.recover().await {
             Ok(found) => found,
@@ -239,6 +261,14 @@ async fn finish(world: &Shared, stage: Pid) {
             _ => {}
         }
         wrong.extend(wrong_deliveries(&held, truth));
+        let named = format!("{:?}", code().to_string());
+        let code = layout::snapshot_manifest(&code()).to_string();
+        let run_json = held.objects.get(&format!("runs/{run}/run.json"));
+        if run_json.is_some_and(|bytes| String::from_utf8_lossy(bytes).contains(&named))
+            && !held.objects.contains_key(&code)
+        {
+            wrong.push(format!("{run} stays, and {code} is gone"));
+        }
         for what in wrong {
             held.violated(what);
         }
@@ -284,7 +314,7 @@ fn wrong_deliveries(world: &World, truth: &Truth) -> Vec<String> {
                 wrong.push(format!("{} of {} is not exported", step.path, truth.run));
             }
         }
-        if success && !truth.deleting {
+        if success && !truth.damaged {
             for artifact in outcome.outputs.values() {
                 if !world.objects.contains_key(&artifact.manifest) {
                     wrong.push(format!(
@@ -350,34 +380,39 @@ type Ended = (Pid, Result<Driven, DriveError>, Option<Final>);
 /// Starts the drivers of a run, as people and machines would.
 struct Conductor {
     world: Shared,
-    stage: Pid,
     part: Part,
     drivers: JoinSet<Ended>,
     controls: Vec<(Pid, mpsc::Sender<Control>)>,
     started: u32,
+    /// The run was deleted before it had ended.
+    gone: bool,
     cancelers: JoinSet<()>,
 }
 
 impl Conductor {
-    fn new(world: Shared, stage: Pid, part: Part) -> Self {
+    fn new(world: Shared, part: Part) -> Self {
         Self {
             world,
-            stage,
             part,
             drivers: JoinSet::new(),
             controls: Vec::new(),
             started: 0,
+            gone: false,
             cancelers: JoinSet::new(),
         }
     }
 
     async fn conduct(mut self) {
+        if self.part.after_first {
+            keeper::first_ended(&self.world).await;
+        }
         let began = Instant::now();
         tokio::time::sleep(Duration::from_millis(self.part.begins_ms)).await;
-        if let Err(error) = self.submit().await {
-            self.world
-                .lock()
-                .violated(format!("it cannot be submitted: {error}"));
+        if let Err(error) = self.submit().await
+            && !self.is_deleted()
+        {
+            let what = format!("{} cannot be submitted: {error}", self.part.run);
+            self.world.lock().violated(what);
             return;
         }
         self.start();
@@ -389,7 +424,8 @@ impl Conductor {
             let over = {
                 let world = self.world.lock();
                 let truth = world.truths.get(&self.part.run);
-                world.wrong.is_some() || truth.is_some_and(|truth| truth.end.is_some())
+                let ended = truth.is_some_and(|truth| truth.end.is_some());
+                world.wrong.is_some() || ended || self.gone
             };
             if self.drivers.is_empty() && over {
                 break;
@@ -423,8 +459,11 @@ impl Conductor {
         while self.cancelers.join_next().await.is_some() {}
     }
 
-    async fn submit(&self) -> Result<(), auria_store::StoreError> {
-        let store = objects::store(&self.world, self.stage);
+    /// Submits the run as the command does, and again where the store fails.
+    async fn submit(&self) -> Result<(), StoreError> {
+        let name = format!("submit {}", self.part.run);
+        let pid = self.world.lock().begin(Actor::Submitter, name, None);
+        let store = objects::store(&self.world, pid);
         let mut record = RunJson {
             version: RUN_VERSION,
             run: self.part.run.clone(),
@@ -434,13 +473,41 @@ impl Conductor {
             by: Submitter::default(),
             target: "simulated".into(),
             parameters: BTreeMap::new(),
-            snapshots: BTreeSet::new(),
+            snapshots: self.part.has_code.then(code).into_iter().collect(),
             sources: BTreeMap::new(),
             retry_of: None,
             plan: self.part.pipeline.plan.clone(),
         };
-        runs::create(&store, &record).await?;
-        runs::mark_ready(&store, &mut record).await
+        let mut tries = 0;
+        loop {
+            let submitted = async {
+                runs::create(&store, &record).await?;
+                for digest in &record.snapshots.clone() {
+                    upload(&store, digest).await?;
+                }
+                runs::mark_ready(&store, &mut record).await
+            };
+            match submitted.await {
+                // It is deleted by one who does not wait until it begins.
+                Err(_) if self.is_deleted() => break,
+                Err(_) if tries < MOST_SUBMISSIONS => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_secs(10)).await;
+                }
+                submitted => {
+                    submitted?;
+                    break;
+                }
+            }
+        }
+        self.world.lock().end(pid);
+        Ok(())
+    }
+
+    fn is_deleted(&self) -> bool {
+        let world = self.world.lock();
+        let truth = world.truths.get(&self.part.run);
+        truth.is_some_and(|truth| truth.deleted)
     }
 
     fn start(&mut self) {
@@ -459,6 +526,8 @@ impl Conductor {
         };
         let name = format!("driver {}.{}", self.part.run, self.started);
         let pid = world.begin(Actor::Driver, name.clone(), death);
+        let pause = self.part.pause.filter(|(which, ..)| *which == self.started);
+        world.processes[pid].pause = pause.map(|(_, nth, ms)| (nth, ms));
         world.say(Some(pid), || format!("begins, to die {death:?}"));
         let driver = Driver {
             run: self.part.run.clone(),
@@ -498,12 +567,16 @@ impl Conductor {
                     Ok(Driven::Ended(end)) => format!("ended: {:?}", end.status),
                     other => format!("left: {other:?}"),
                 });
+                let truth = world.truths.get(&self.part.run);
+                self.gone |= truth.is_some_and(|truth| truth.deleted)
+                    || matches!(driven, Err(DriveError::Deleted { .. }));
                 if let Ok(Driven::Ended(end)) = &driven {
                     let stands = world
                         .truths
                         .get(&self.part.run)
                         .and_then(|truth| truth.end.as_ref());
-                    if stands != Some(end) {
+                    // One that learns late ends a run that was deleted; nobody reads that.
+                    if stands != Some(end) && !self.gone {
                         let what = format!("a driver saw the end {end:?}, and {stands:?} stands");
                         world.violated(what);
                     }
@@ -586,50 +659,22 @@ async fn damage(world: Shared, at_ms: u64) {
         world.say(None, || format!("someone removes {path}"));
         world.objects.remove(&path);
         for truth in world.truths.values_mut() {
-            truth.deleting |= truth.run.as_str() == "a";
+            truth.damaged |= truth.run.as_str() == "a";
         }
     }
 }
 
-/// Deletes the outputs of the first run as the protocol says: a tombstone, a grace,
-/// the references again, and then the data.
-async fn delete(world: Shared, at_ms: u64, grace_ms: u64) {
-    tokio::time::sleep(Duration::from_millis(at_ms)).await;
-    let run: RunId = "a".parse().unwrap_or_else(|error| panic!("{error}"));
-    let pid = world.lock().begin(Actor::Stage, "deleter".into(), None);
-    let store = objects::store(&world, pid);
-    let ended = || {
-        world
-            .lock()
-            .truths
-            .get(&run)
-            .is_some_and(|truth| truth.end.is_some())
-    };
-    for _ in 0..200 {
-        if ended() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+/// What all runs that need a snapshot need.
+fn code() -> Digest {
+    Digest::of(b"code")
+}
+
+/// Uploads a snapshot of one file, unless the store has it.
+async fn upload(store: &Store, digest: &Digest) -> Result<(), StoreError> {
+    if snapshot::exists(store, digest).await? {
+        return Ok(());
     }
-    if !ended() {
-        return;
-    }
-    let deleted = async {
-        let refs = layout::refs(&run);
-        if !store.list(&refs).await?.is_empty() {
-            return Ok(());
-        }
-        store.write(&layout::tombstone(&run), "{}").await?;
-        tokio::time::sleep(Duration::from_millis(grace_ms)).await;
-        if !store.list(&refs).await?.is_empty() {
-            return store.delete(&layout::tombstone(&run)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(grace_ms)).await;
-        let data = layout::run(&run).join("data");
-        store.delete_prefix(&data).await.map(drop)
-    };
-    if let Err(error) = deleted.await {
-        world.lock().violated(format!("deleting: {error}"));
-    }
-    world.lock().end(pid);
+    let file = layout::snapshot_files(digest).join("file");
+    store.write(&file, "code").await?;
+    store.write(&layout::snapshot_manifest(digest), "[]").await
 }

@@ -11,6 +11,10 @@ pub(super) enum Actor {
     Launcher,
     /// Asks to cancel, from outside.
     Canceler,
+    /// Deletes runs, or collects what nobody needs.
+    Keeper,
+    /// Submits a run; never killed.
+    Submitter,
     /// Sets the scene and looks at the end; never disturbed.
     Stage,
 }
@@ -66,6 +70,7 @@ effects! {
     RemoveCheckpoint = "remove a checkpoint",
     WriteExport = "write an export",
     Tombstone = "write a tombstone",
+    Decide = "decide on a tombstone",
     Remove = "remove",
     Start = "start",
     Stop = "stop",
@@ -126,6 +131,17 @@ pub(super) const DONE: &[(Actor, &[Effect])] = &[
         Actor::Canceler,
         &[Effect::AskToCancel, Effect::Read, Effect::List],
     ),
+    (
+        Actor::Keeper,
+        &[
+            Effect::Tombstone,
+            Effect::Decide,
+            Effect::Remove,
+            Effect::Read,
+            Effect::List,
+            Effect::Other,
+        ],
+    ),
 ];
 
 /// How often each process was killed at each point.
@@ -181,8 +197,9 @@ impl Effect {
             Object::Checkpoint => Self::WriteCheckpoint,
             Object::CheckpointManifest => Self::CompleteCheckpoint,
             Object::Export => Self::WriteExport,
-            Object::Tombstone { .. } => Self::Tombstone,
-            Object::Other => Self::Other,
+            Object::Tombstone => Self::Tombstone,
+            Object::Verdict => Self::Decide,
+            Object::RunJson { .. } | Object::Other => Self::Other,
         }
     }
 }

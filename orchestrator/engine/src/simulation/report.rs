@@ -159,6 +159,8 @@ fn actor_name(actor: Actor) -> &'static str {
         Actor::Driver => "driver",
         Actor::Launcher => "launcher",
         Actor::Canceler => "canceler",
+        Actor::Keeper => "keeper",
+        Actor::Submitter => "submitter",
         Actor::Stage => "stage",
     }
 }

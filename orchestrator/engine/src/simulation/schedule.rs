@@ -1,6 +1,7 @@
 //! A schedule: which runs, which trouble, when. A seed is all that it depends on.
 
 use super::dice::Dice;
+use super::keeper::{Keeper, Task};
 use super::pipeline::{Maker, Pipeline};
 use super::points::{Actor, DONE, Effect, When};
 use super::world::{At, Death, Outage, Weather};
@@ -19,8 +20,11 @@ pub(super) struct Schedule {
     pub(super) patience_ms: u64,
     /// From then on nothing is disturbed any more.
     pub(super) calm_ms: u64,
-    /// When the first run is to be deleted, and after which grace.
-    pub(super) deletion: Option<(u64, u64)>,
+    pub(super) keepers: Vec<Keeper>,
+    /// The snapshot is there from a run that is not.
+    pub(super) has_orphan: bool,
+    /// How far the store's clock is ahead of everyone's, in milliseconds.
+    pub(super) clock_skew_ms: i64,
     /// When someone removes a file of the first run by hand, if no other has begun.
     pub(super) damage_ms: Option<u64>,
 }
@@ -30,11 +34,18 @@ pub(super) struct Part {
     pub(super) run: RunId,
     pub(super) pipeline: Pipeline,
     pub(super) begins_ms: u64,
+    /// It begins so long after the first has ended.
+    pub(super) after_first: bool,
     pub(super) limits: Limits,
     /// It will be canceled.
     pub(super) may_hang: bool,
+    /// It needs a snapshot.
+    pub(super) has_code: bool,
     /// Of drivers; the last comes first.
     pub(super) driver_deaths: Vec<Death>,
+    /// Which driver is held up, from which of its requests on, and for how many
+    /// milliseconds.
+    pub(super) pause: Option<(u32, u32, u64)>,
     pub(super) canceler_death: Option<Death>,
     /// In order.
     pub(super) troubles: Vec<(u64, Trouble)>,
@@ -66,22 +77,41 @@ impl Schedule {
             calm_ms = 45_000;
         }
         let mut first = dice.split();
-        let shares = first.percent(20);
-        let part = part(&mut first, "a", calm_ms, shares);
+        let tangled = dice.percent(12);
+        let shares = first.percent(if tangled { 50 } else { 20 });
+        let kept = shares && first.percent(50);
+        if kept {
+            calm_ms = 60_000;
+        }
+        let kind = Kind {
+            reusable: shares,
+            tangled,
+            kept,
+        };
+        let part = part(&mut first, "a", calm_ms, kind);
         let mut runs = vec![part];
-        let (mut deletion, mut damage_ms) = (None, None);
+        let (mut keepers, mut damage_ms, mut has_orphan) = (Vec::new(), None, false);
         if shares {
             // What the first run finished may stand for steps of those after it.
             for name in ["b", "c"].into_iter().take(1 + first.below(2)) {
-                let mut later = self::part(&mut first, name, calm_ms, true);
+                let mut later = self::part(&mut first, name, calm_ms, kind);
                 later.pipeline.plan = runs[0].pipeline.plan.clone();
                 let hangs = later.may_hang;
                 later.pipeline.scripts = rescripted(&runs[0].pipeline, &mut first, hangs);
-                later.begins_ms = first.within(0..=12_000);
+                if first.percent(if kept { 20 } else { 50 }) {
+                    later.begins_ms = first.within(0..=12_000);
+                } else {
+                    // When the first is marked, or when its grace is over.
+                    let wait = *first.pick(&[0, 0, 20_000]);
+                    later.after_first = true;
+                    later.begins_ms = wait + first.within(0..=if wait == 0 { 500 } else { 1_500 });
+                }
                 runs.push(later);
             }
-            if first.percent(50) {
-                deletion = Some((first.within(500..=10_000), first.within(200..=3_000)));
+            if kept {
+                keepers = (0..=first.below(3)).map(|_| keeper(&mut first)).collect();
+                keepers.push(last_keeper(calm_ms));
+                has_orphan = first.percent(50);
             } else if first.percent(30) {
                 damage_ms = Some(first.within(1_000..=8_000));
             }
@@ -90,16 +120,66 @@ impl Schedule {
             .map(|_| death(&mut dice, Actor::Launcher, 12))
             .collect();
         Self {
-            weather: weather(&mut dice, calm_ms, no_commits),
+            weather: weather(&mut dice, calm_ms, no_commits, kind),
             patience_ms: if no_commits { 3_000 } else { 40_000 },
             launcher_deaths,
             forgets: dice.percent(50),
             calm_ms,
-            deletion,
+            keepers,
+            has_orphan,
+            clock_skew_ms: *dice.pick(&[0, 0, 3_600_000, -3_600_000]),
             damage_ms,
             runs,
             dice,
         }
+    }
+}
+
+/// What kind of trouble a schedule is about.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    /// Runs take outputs of each other.
+    reusable: bool,
+    /// Drivers do not know of each other, and their starts, looks and records pass.
+    tangled: bool,
+    /// Runs are deleted, and what nobody needs is collected.
+    kept: bool,
+}
+
+/// Ends what others were killed at, which it may ten minutes later.
+fn last_keeper(calm_ms: u64) -> Keeper {
+    Keeper {
+        at_ms: calm_ms,
+        after_first: false,
+        task: Task::Collect {
+            times: 3,
+            older_than_ms: None,
+            pause_ms: 340_000,
+        },
+        grace_ms: 20_000,
+        death: None,
+    }
+}
+
+fn keeper(dice: &mut Dice) -> Keeper {
+    let run = if dice.percent(80) { "a" } else { "b" };
+    let task = if dice.percent(40) {
+        Task::Delete(run.parse().unwrap_or_else(|error| panic!("{error}")))
+    } else {
+        Task::Collect {
+            times: 6 + dice.below(20) as u32,
+            older_than_ms: dice.percent(70).then(|| dice.within(0..=4_000)),
+            pause_ms: *dice.pick(&[700, 2_500, 2_500]),
+        }
+    };
+    let after_first = dice.percent(70);
+    Keeper {
+        at_ms: dice.within(0..=if after_first { 400 } else { 12_000 }),
+        after_first,
+        task,
+        // Longer than anything of a process is under way: what a grace is for.
+        grace_ms: *dice.pick(&[20_000, 20_000, 20_000, 25_000]),
+        death: dice.percent(50).then(|| death(dice, Actor::Keeper, 60)),
     }
 }
 
@@ -120,17 +200,25 @@ fn rescripted(
     std::sync::Arc::new(scripts.collect())
 }
 
-fn part(dice: &mut Dice, name: &str, calm_ms: u64, reusable: bool) -> Part {
+fn part(dice: &mut Dice, name: &str, calm_ms: u64, kind: Kind) -> Part {
+    let Kind {
+        reusable,
+        tangled,
+        kept,
+    } = kind;
     let mut troubles = Vec::new();
+    let early = dice.percent(15);
     let at = |dice: &mut Dice| {
-        if dice.percent(60) {
+        if early && dice.percent(70) {
+            dice.within(0..=150)
+        } else if dice.percent(60) {
             dice.within(0..=2_500)
         } else {
             dice.within(0..=calm_ms)
         }
     };
-    if dice.percent(30) {
-        for _ in 0..=dice.below(2) {
+    if tangled || dice.percent(30) {
+        for _ in 0..=dice.below(if tangled { 4 } else { 2 }) {
             troubles.push((at(dice), Trouble::Rival));
         }
     }
@@ -144,7 +232,8 @@ fn part(dice: &mut Dice, name: &str, calm_ms: u64, reusable: bool) -> Part {
         let when = at(dice);
         troubles.push((when, how));
         if dice.percent(30) {
-            troubles.push((when + dice.within(0..=3_000), Trouble::Kill));
+            let until = *dice.pick(&[5, 3_000]);
+            troubles.push((when + dice.within(0..=until), Trouble::Kill));
         }
         if dice.percent(15) {
             troubles.push((at(dice), Trouble::CancelOutside));
@@ -163,6 +252,15 @@ fn part(dice: &mut Dice, name: &str, calm_ms: u64, reusable: bool) -> Part {
         .map(|_| death(dice, Actor::Driver, 70))
         .collect();
     let canceler_death = dice.percent(40).then(|| death(dice, Actor::Canceler, 4));
+    let pause = dice.percent(if kept { 50 } else { 8 }).then(|| {
+        troubles.push((dice.within(0..=6_000), Trouble::Rival));
+        (
+            1 + dice.below(2) as u32,
+            dice.within(1..=60) as u32,
+            dice.within(10_000..=60_000),
+        )
+    });
+    troubles.sort_by_key(|(at, _)| *at);
     let limits = Limits {
         max_starts: *dice.pick(&[1, 2, 4, 64]),
         max_lookups: *dice.pick(&[1, 4, 64]),
@@ -173,19 +271,24 @@ fn part(dice: &mut Dice, name: &str, calm_ms: u64, reusable: bool) -> Part {
         stall_ms: *dice.pick(&[100, 1_000]),
         stall_max_ms: 2_000,
     };
+    let has_code = reusable && dice.percent(70);
     let pipeline = Maker {
         dice,
         may_hang: canceled,
         reusable,
+        tangled,
     }
     .pipeline();
     Part {
         run: name.parse().unwrap_or_else(|error| panic!("{error}")),
         pipeline,
         begins_ms: 0,
+        after_first: false,
         may_hang: canceled,
+        has_code,
         limits,
         driver_deaths,
+        pause,
         canceler_death,
         troubles,
     }
@@ -206,7 +309,7 @@ fn death(dice: &mut Dice, actor: Actor, requests: u64) -> Death {
     Death { at, when }
 }
 
-fn weather(dice: &mut Dice, calm_ms: u64, no_commits: bool) -> Weather {
+fn weather(dice: &mut Dice, calm_ms: u64, no_commits: bool, kind: Kind) -> Weather {
     let mut weather = Weather {
         delays: *dice.pick(&[0, 150, 300, 600]),
         longest_ms: *dice.pick(&[60, 400, 400, 3_000]),
@@ -225,6 +328,16 @@ fn weather(dice: &mut Dice, calm_ms: u64, no_commits: bool) -> Weather {
     }
     if dice.percent(40) {
         weather.deaf = *dice.pick(&[30, 70]);
+    }
+    if kind.kept {
+        weather.slow_looks = *dice.pick(&[0, 20, 50]);
+    }
+    if kind.tangled {
+        weather.slow_starts = *dice.pick(&[20, 50, 80]);
+        weather.slow_records = *dice.pick(&[0, 20, 50]);
+        weather.slow_looks = *dice.pick(&[0, 20, 50]);
+        weather.longest_ms = *dice.pick(&[400, 1_500, 3_000]);
+        weather.broken_watches = *dice.pick(&[0, 20, 200]);
     }
     if dice.percent(12) {
         let from_ms = dice.within(0..=calm_ms);

@@ -3,12 +3,14 @@
 //! command really came to, what was written when.
 
 use super::pipeline::Pipeline;
-use super::points::Actor;
+use super::points::{Actor, Effect};
 use super::world::{Object, Pid, World};
 use auria_core::outcome::{Cause, Claim, Decision, EndRecord, LogRecord, Outcome, RunEnd, Status};
 use auria_core::plan::{Plan, PlannedInput, RetryPolicy};
 use auria_core::ticket::{Ticket, TicketInput};
-use auria_core::{AttemptId, Nonce, RunId, StepPath};
+use auria_core::{AttemptId, Digest, Nonce, RunId, StepPath};
+use auria_store::layout;
+use auria_store::runs::RunState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -31,8 +33,10 @@ pub(super) struct Truth {
     stopped: BTreeSet<Nonce>,
     /// Attempts that their own launchers ended, where the executor saw them.
     ended_seen: BTreeSet<(StepPath, u32)>,
-    /// Its outputs may be gone.
-    pub(super) deleting: bool,
+    /// Someone removed a file of its outputs.
+    pub(super) damaged: bool,
+    /// Its `run.json` was removed.
+    pub(super) deleted: bool,
 }
 
 impl Truth {
@@ -50,7 +54,8 @@ impl Truth {
             finished: BTreeSet::new(),
             stopped: BTreeSet::new(),
             ended_seen: BTreeSet::new(),
-            deleting: false,
+            damaged: false,
+            deleted: false,
         }
     }
 
@@ -444,6 +449,17 @@ impl World {
     /// A record stands that was not there.
     pub(super) fn stands(&mut self, pid: Pid, path: &str, object: &Object) {
         let at = self.elapsed_ms();
+        if let Object::RunJson {
+            record: Some(record),
+        } = object
+        {
+            self.submitted(&record.run, path);
+        }
+        if self.is_deleted(path) {
+            // Nobody reads what comes late, and whoever takes over finds that out.
+            self.processes[pid].late |= Effect::of(object) == Effect::TakeOver;
+            return;
+        }
         let result = match object {
             Object::Log { run, seq, record } => {
                 let Some(record) = record else {
@@ -501,13 +517,9 @@ impl World {
             | Object::End { .. }
             | Object::Outcome { .. }
             | Object::RunEnd { .. } => Err(format!("{path} is no record")),
-            Object::Tombstone { run } => {
-                let run = run.clone();
-                self.truth(&run, |truth| {
-                    truth.deleting = true;
-                    Ok(())
-                })
-            }
+            Object::RunJson {
+                record: Some(record),
+            } if record.state == RunState::Ready => self.snapshots_are_there(&record.snapshots),
             _ => Ok(()),
         };
         self.note_end(pid, object);
@@ -523,6 +535,37 @@ impl World {
             self.violated(what);
         }
         self.news.notify_one();
+    }
+
+    /// Whoever submits a run says that it is ready; where it was deleted before it began,
+    /// it is there again.
+    fn submitted(&mut self, run: &RunId, path: &str) {
+        let Some(truth) = self.truths.get_mut(run).filter(|truth| truth.deleted) else {
+            return;
+        };
+        truth.deleted = false;
+        if !truth.log.is_empty() {
+            self.violated(format!("{path} is there again"));
+        }
+    }
+
+    /// Whether `path` is below a run that was deleted.
+    fn is_deleted(&self, path: &str) -> bool {
+        let below = path.strip_prefix("runs/");
+        let run = below.and_then(|rest| rest.split('/').next()?.parse::<RunId>().ok());
+        let truth = run.and_then(|run| self.truths.get(&run));
+        truth.is_some_and(|truth| truth.deleted)
+    }
+
+    /// A run that may begin finds the snapshots that it names.
+    fn snapshots_are_there(&self, named: &BTreeSet<Digest>) -> Result<(), String> {
+        for digest in named {
+            let manifest = layout::snapshot_manifest(digest).to_string();
+            if !self.objects.contains_key(&manifest) {
+                return Err(format!("a run is ready, and {manifest} is not there"));
+            }
+        }
+        Ok(())
     }
 
     fn truth(
@@ -668,8 +711,10 @@ impl World {
         let Some(truth) = self.truths.get_mut(&id.run) else {
             return;
         };
+        // Of a run that was deleted the claims are gone, too.
         if let Some(other) = truth.commands.insert(key, nonce.clone())
             && other != *nonce
+            && !truth.deleted
         {
             self.violated(format!("the command of {id} runs a second time"));
         }

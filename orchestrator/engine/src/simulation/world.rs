@@ -10,6 +10,7 @@ use super::truth::Truth;
 use auria_core::RunId;
 use auria_core::outcome::{Claim, EndRecord, LogRecord, Outcome, RunEnd};
 use auria_core::ticket::Ticket;
+use auria_store::runs::RunJson;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -52,6 +53,11 @@ pub(super) struct Weather {
     pub(super) delays: u64,
     /// The longest of them.
     pub(super) longest_ms: u64,
+    /// In a hundred of a driver's starts, of its records, and of what it and those who delete
+    /// read: it takes so long that others go on meanwhile.
+    pub(super) slow_starts: u64,
+    pub(super) slow_records: u64,
+    pub(super) slow_looks: u64,
     /// In a hundred news of an executor: lost where it is no last one, told twice.
     pub(super) lost_news: u64,
     pub(super) double_news: u64,
@@ -93,7 +99,13 @@ pub(super) struct Process {
     pub(super) alive: bool,
     /// Of a driver: the epoch of its takeover, once that stands.
     pub(super) epoch: u64,
+    /// Of a driver: it took over a run that had been deleted.
+    pub(super) late: bool,
     requests: u32,
+    /// From its n-th request on it is held up for so many milliseconds: what it asks for then
+    /// is asked for when it goes on.
+    pub(super) pause: Option<(u32, u64)>,
+    paused_until: Option<Instant>,
     death: Option<Death>,
     abort: Option<AbortHandle>,
 }
@@ -106,6 +118,12 @@ pub(super) struct World {
     /// From now on nothing is disturbed.
     pub(super) calm: bool,
     pub(super) objects: BTreeMap<String, Bytes>,
+    /// When each of them was written last.
+    written: BTreeMap<String, u64>,
+    /// How far the store's clock is ahead of everyone's, in milliseconds.
+    pub(super) clock_skew_ms: i64,
+    /// The longest grace of those who delete; none: nobody does.
+    pub(super) longest_grace_ms: Option<u64>,
     /// When a process first sent what it decided, by its path.
     pub(super) sent: BTreeMap<(Pid, String), u64>,
     pub(super) processes: Vec<Process>,
@@ -171,6 +189,9 @@ impl World {
             weather,
             calm: false,
             objects: BTreeMap::new(),
+            written: BTreeMap::new(),
+            clock_skew_ms: 0,
+            longest_grace_ms: None,
             sent: BTreeMap::new(),
             processes: Vec::new(),
             tasks: JoinSet::new(),
@@ -189,6 +210,17 @@ impl World {
     /// The world as its processes hold it; none while it is taken apart.
     pub(super) fn shared(&self) -> Option<Shared> {
         self.myself.upgrade().map(Shared)
+    }
+
+    /// Notes that the object at `path` was written.
+    pub(super) fn wrote(&mut self, path: &str) {
+        let now = self.elapsed_ms();
+        self.written.insert(path.to_owned(), now);
+    }
+
+    /// When the object at `path` was written, by everyone's clock.
+    pub(super) fn written_ms(&self, path: &str) -> u64 {
+        self.written.get(path).copied().unwrap_or(0)
     }
 
     pub(super) fn elapsed_ms(&self) -> u64 {
@@ -222,7 +254,10 @@ impl World {
             name,
             alive: true,
             epoch: 0,
+            late: false,
             requests: 0,
+            pause: None,
+            paused_until: None,
             death,
             abort: None,
         });
@@ -263,6 +298,20 @@ impl World {
     pub(super) fn end(&mut self, pid: Pid) {
         self.processes[pid].alive = false;
         self.news.notify_one();
+    }
+
+    /// Until when what process `pid` asks for now has to wait.
+    fn pauses(&mut self, pid: Pid) -> Option<Instant> {
+        let (calm, now) = (self.calm, Instant::now());
+        let process = &mut self.processes[pid];
+        let due = |(nth, _): &mut (u32, u64)| !calm && process.requests + 1 >= *nth;
+        if let Some((_, ms)) = process.pause.take_if(due) {
+            process.paused_until = Some(now + Duration::from_millis(ms));
+            self.say(Some(pid), || format!("is held up for {ms} ms"));
+        }
+        self.processes[pid]
+            .paused_until
+            .filter(|until| *until > now)
     }
 
     /// The point at which the process dies, where `effect` is it.
@@ -331,6 +380,24 @@ impl World {
             }
             planned.fragile = self.dice.percent(50);
         }
+        // What a driver knows hangs on how long its looks take: see `World::known_before`.
+        let longest_ms = self.weather.longest_ms;
+        let (slow, most_ms) = match (actor, effect) {
+            (Actor::Driver | Actor::Keeper, Effect::Read | Effect::List | Effect::ListLive) => {
+                (self.weather.slow_looks, longest_ms)
+            }
+            (Actor::Driver, Effect::Start) => (self.weather.slow_starts, 8_000),
+            (Actor::Driver, _) => (self.weather.slow_records, 5_000),
+            _ => (0, 0),
+        };
+        if self.dice.percent(slow) {
+            let some = Duration::from_millis(self.dice.within(0..=most_ms));
+            if self.dice.percent(50) {
+                planned.before = some;
+            } else {
+                planned.after = some;
+            }
+        }
         if verb == Verb::Executor {
             return Some(planned);
         }
@@ -397,6 +464,10 @@ pub(super) async fn request<T: Send + 'static>(
         verb,
         what,
     } = asked;
+    let paused = world.lock().pauses(pid);
+    if let Some(until) = paused {
+        tokio::time::sleep_until(until).await;
+    }
     let planned = {
         let mut held = world.lock();
         let planned = held.plan(pid, effect, verb);
@@ -488,8 +559,10 @@ pub(super) enum Object {
         end: Option<Box<RunEnd>>,
     },
     Reference,
-    Tombstone {
-        run: RunId,
+    Tombstone,
+    Verdict,
+    RunJson {
+        record: Option<Box<RunJson>>,
     },
     ReuseNote,
     ReuseEntry,
@@ -530,7 +603,11 @@ impl Object {
                 end: read(bytes),
             },
             (["runs", _, "refs", _], _) => Self::Reference,
-            (["runs", _, "tombstone"], Some(run)) => Self::Tombstone { run },
+            (["runs" | "snapshots", _, "tombstone"], _) => Self::Tombstone,
+            (["verdicts", _], _) => Self::Verdict,
+            (["runs", _, "run.json"], _) => Self::RunJson {
+                record: read(bytes),
+            },
             (["runs", _, "reuse", _], _) => Self::ReuseNote,
             (["runs", _, "data", _, _, "outputs", ..], _) => Self::Output,
             (["runs", _, "data", _, _, "manifests", _], _) => Self::Manifest,

@@ -9,7 +9,7 @@ use crate::reuse::ReuseEntry;
 use crate::runs::RunJson;
 use crate::store::REQUESTS;
 use crate::{Journal, Store, StoreError, layout, runs};
-use auria_core::RunId;
+use auria_core::{RunId, mutant};
 use futures::{StreamExt, TryStreamExt};
 use std::time::Duration;
 
@@ -131,11 +131,14 @@ pub(super) async fn finish_at(
         return Ok(Finished::Kept(Vec::new()));
     }
     let grace = Duration::from_millis(tombstone.grace_ms);
-    if age < grace {
+    if age < grace && !mutant!(GraceIgnored) {
         return Ok(Finished::Waits(grace.saturating_sub(age)));
     }
     if record.is_some() {
-        let users = users(store, run, assets).await?;
+        let users = match mutant!(UsersReadOnce) {
+            true => Vec::new(),
+            false => users(store, run, assets).await?,
+        };
         let keep = !users.is_empty() || !is_over(store, run).await?;
         let verdict = if keep { Verdict::Keep } else { Verdict::Delete };
         if grave.decide(store, &tombstone, verdict).await? == Verdict::Keep {
@@ -154,6 +157,9 @@ async fn delete(
     record: Option<&RunJson>,
     grave: &Grave,
 ) -> Result<Freed, StoreError> {
+    if mutant!(TombstoneFirst) {
+        store.delete(grave.path()).await?;
+    }
     forget(store, run).await?;
     let run_json = layout::run_json(run);
     let references = layout::refs(run);
