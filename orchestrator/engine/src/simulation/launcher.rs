@@ -281,8 +281,9 @@ impl Job {
                 )
             };
             if let Err(failure) = self.patiently(find).await {
-                if failure.cause == Cause::Exit {
-                    self.world.lock().violated(format!(
+                let mut world = self.world.lock();
+                if failure.cause == Cause::Exit && !world.is_going(&id.run) {
+                    world.violated(format!(
                         "the checkpoint that the grant of {id} pinned is gone: {}",
                         failure.message
                     ));

@@ -58,6 +58,11 @@ impl World {
         }
     }
 
+    /// Whether it was decided that a run is deleted.
+    pub(super) fn is_to_be_deleted(&self, run: &RunId) -> bool {
+        matches!(self.fate(&format!("runs/{run}")), Fate::Deleted { .. })
+    }
+
     fn fate(&self, folder: &str) -> Fate {
         let at = format!("{folder}/tombstone");
         let Some(tombstone) = self.objects.get(&at) else {

@@ -1,10 +1,10 @@
 //! What many schedules came to: what was wrong, which state met which event, where
 //! processes were killed; and which of these never happened though they can.
 
-use super::impossible::{EVENTS, KILLS, Why};
+use super::impossible::{EVENTS, KILLS, SELDOM, Why};
 use super::play::Played;
 use super::points::{Actor, DONE, Effect, Kills, When};
-use auria_core::run::coverage::{Counts, Table};
+use auria_core::run::coverage::{Cell, Counts, Table};
 use std::fmt::Write as _;
 
 /// Violations that are kept; more say nothing new.
@@ -97,6 +97,9 @@ impl Totals {
     pub fn gaps(&self) -> Vec<String> {
         let gap = |(what, listed, count): (String, Option<Why>, u64)| match (listed, count) {
             (None, 0) => Some(format!("never: {what}")),
+            (Some(Why::Seldom { in_a_million, .. }), 0) if self.expects(in_a_million) => Some(
+                format!("never: {what}, which was seen {in_a_million} times in a million"),
+            ),
             (Some(Why::Never(reason)), 1..) => Some(format!(
                 "{what} happened {count} times, and is listed as impossible: {reason}"
             )),
@@ -109,22 +112,37 @@ impl Totals {
     #[must_use]
     pub fn unseen(&self) -> Vec<String> {
         let unseen = |(what, listed, count): (String, Option<Why>, u64)| match (listed, count) {
-            (Some(Why::Seldom(reason)), 0) => Some(format!("not seen: {what} ({reason})")),
+            (
+                Some(Why::Seldom {
+                    in_a_million,
+                    reason,
+                }),
+                0,
+            ) => Some(format!(
+                "not seen: {what} ({in_a_million} in a million: {reason})"
+            )),
             _ => None,
         };
         self.places().filter_map(unseen).collect()
     }
 
+    /// Whether so many schedules hold what so many of a million do: by chance once in
+    /// half a billion they do not.
+    fn expects(&self, in_a_million: u64) -> bool {
+        self.schedules * in_a_million >= 20 * 1_000_000
+    }
+
     /// Every pair and every kill point: what it is, how it is listed, how often it was.
     fn places(&self) -> impl Iterator<Item = (String, Option<Why>, u64)> {
         let pairs = self.met.cells().map(|cell| {
-            let listed = EVENTS.iter().find(|(table, states, events, _)| {
+            let never = EVENTS.iter().find(|(table, states, events, _)| {
                 *table == cell.table
                     && (states.is_empty() || states.contains(&cell.state))
                     && (events.is_empty() || events.contains(&cell.event))
             });
+            let never = never.map(|(.., why)| *why);
             let pair = format!("{} {} × {}", table_name(cell.table), cell.state, cell.event);
-            (pair, listed.map(|(.., why)| *why), cell.count)
+            (pair, never.or_else(|| seldom(&cell)), cell.count)
         });
         let points = DONE.iter().flat_map(move |(actor, effects)| {
             effects.iter().flat_map(move |effect| {
@@ -165,6 +183,27 @@ fn actor_name(actor: Actor) -> &'static str {
     }
 }
 
-/// The types of the lists of what is impossible.
+/// How often `cell` was measured, where it is one of those that hardly happen.
+fn seldom(cell: &Cell) -> Option<Why> {
+    let found = SELDOM.iter().find_map(|(table, reason, rows)| {
+        let row = rows
+            .iter()
+            .find(|(state, _)| *table == cell.table && *state == cell.state)?;
+        let (_, in_a_million) = row.1.iter().find(|(event, _)| *event == cell.event)?;
+        Some((*in_a_million, *reason))
+    });
+    found.map(|(in_a_million, reason)| Why::Seldom {
+        in_a_million,
+        reason,
+    })
+}
+
+/// The types of the lists of what is impossible, and of what is seldom: by state the
+/// events, each with how often it was seen in a million schedules.
 pub(super) type Pair = (Table, &'static [&'static str], &'static [&'static str], Why);
+pub(super) type Rare = (
+    Table,
+    &'static str,
+    &'static [(&'static str, &'static [(&'static str, u64)])],
+);
 pub(super) type Point = (Actor, Effect, Why);

@@ -549,12 +549,17 @@ impl World {
         }
     }
 
-    /// Whether `path` is below a run that was deleted.
+    /// Whether `path` is below a run that was deleted, or that was decided.
     fn is_deleted(&self, path: &str) -> bool {
         let below = path.strip_prefix("runs/");
         let run = below.and_then(|rest| rest.split('/').next()?.parse::<RunId>().ok());
-        let truth = run.and_then(|run| self.truths.get(&run));
-        truth.is_some_and(|truth| truth.deleted)
+        run.is_some_and(|run| self.is_going(&run))
+    }
+
+    /// Whether a run was deleted, or that was decided.
+    pub(super) fn is_going(&self, run: &RunId) -> bool {
+        let deleted = self.truths.get(run).is_some_and(|truth| truth.deleted);
+        deleted || self.is_to_be_deleted(run)
     }
 
     /// A run that may begin finds the snapshots that it names.
@@ -708,13 +713,14 @@ impl World {
     /// A command begins: the only one of its attempt.
     pub(super) fn command_begins(&mut self, id: &AttemptId, nonce: &Nonce) {
         let key = (id.step.clone(), id.number);
+        // Of a run that was deleted the claims are gone, too.
+        let going = self.is_going(&id.run);
         let Some(truth) = self.truths.get_mut(&id.run) else {
             return;
         };
-        // Of a run that was deleted the claims are gone, too.
         if let Some(other) = truth.commands.insert(key, nonce.clone())
             && other != *nonce
-            && !truth.deleted
+            && !going
         {
             self.violated(format!("the command of {id} runs a second time"));
         }

@@ -341,8 +341,12 @@ impl Pass<'_> {
             let grave = Grave::of_snapshot(digest);
             let stands = grave.read(store, self.clock).await?;
             if named.contains(digest) {
-                if let (Some((tombstone, _)), false) = (&stands, self.what.dry_run) {
-                    grave.keep(store, tombstone).await?;
+                // Where its deletion was decided and cut short, whoever names it waits until
+                // that is ended.
+                if let (Some((tombstone, _)), false) = (stands, self.what.dry_run)
+                    && grave.keep(store, &tombstone).await? == Verdict::Delete
+                {
+                    ripe.push((*digest, tombstone));
                 }
                 continue;
             }
