@@ -69,6 +69,10 @@ fn files() -> anyhow::Result<BTreeMap<PathBuf, String>> {
             .with_context(|| format!("the schema of {kind} is no JSON"))?;
         files.insert(PathBuf::from(format!("docs/schema/{kind}.json")), text);
     }
+    files.insert(
+        PathBuf::from("manifests/crd.yaml"),
+        read(pipeline().args(["schema", "resources"]))?,
+    );
     let codes = read(pipeline().args(["schema", "diagnostics"]))?;
     files.insert(PathBuf::from("docs/errors.md"), errors(&codes)?);
     files.insert(PathBuf::from("docs/cli.md"), reference()?);

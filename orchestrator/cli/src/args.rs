@@ -247,6 +247,8 @@ pub enum SchemaKind {
     Config,
     /// What `validate --output json` prints, with the meaning of every code
     Diagnostics,
+    /// The custom resources of a cluster (YAML)
+    Resources,
 }
 
 /// The file that holds pipelines, and which of them.

@@ -139,6 +139,10 @@ fn schema(kind: SchemaKind) -> Result<u8, Failure> {
         }
         SchemaKind::Config => config::json_schema(),
         SchemaKind::Diagnostics => auria_core::diagnostic::json_schema(),
+        SchemaKind::Resources => {
+            print::raw(auria_kubernetes::resource::definitions().as_bytes())?;
+            return Ok(exit::DONE);
+        }
     };
     print::result(args::OutputFormat::Json, &schema, String::new)?;
     Ok(exit::DONE)

@@ -4,14 +4,18 @@
 //! run state and launchers do.
 //!
 //! Reading order: `compute` (what `auria.yaml` declares), `cuda` (the table of pins),
-//! `pod`, `fit`, `executor`.
+//! `pod`, `fit`, `executor`, `resource`, `controller`.
 
+pub mod access;
 pub mod compute;
+pub mod controller;
 pub mod cuda;
 pub mod executor;
 pub mod fit;
+pub mod levels;
 pub mod names;
 pub mod pod;
+pub mod resource;
 
 pub use executor::{Kubernetes, KubernetesOptions, Relay};
 pub use names::pod_name;

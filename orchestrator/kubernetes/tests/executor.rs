@@ -2,42 +2,45 @@
 //! launchers say nothing. In place of the launcher stands a shell that does what its
 //! attempt's token says, so that each end of a Pod can be had.
 
+#![expect(clippy::unwrap_used, reason = "a case that cannot go on has failed")]
+
+mod support;
+
+use auria_core::AttemptId;
 use auria_core::outcome::Cause;
 use auria_core::plan::{CudaPin, Environment, Network, Template};
 use auria_core::resources::Resources;
 use auria_core::run::AttemptNews;
 use auria_core::ticket::{TICKET_VERSION, Ticket};
-use auria_core::{AttemptId, Timestamp};
 use auria_engine::executor::{AttemptEvent, Executor, Happened, StartError, WatchError, is_last};
-use auria_engine::relay::{BrokerAccess, TicketIssuer, Wake};
+use auria_engine::relay::{BrokerAccess, Wake};
+use auria_kubernetes::access::{Access, Verb, Vouched};
 use auria_kubernetes::compute::Compute;
-use auria_kubernetes::pod::{LauncherSource, pod};
+use auria_kubernetes::pod::pod;
 use auria_kubernetes::{Kubernetes, KubernetesOptions, Relay, pod_name};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use kube::api::{DeleteParams, EvictParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// No case waits longer for one thing, also on a busy machine.
-const LONG: Duration = Duration::from_secs(90);
-/// A shell that does what its token says.
-const IMAGE: &str = "test.local/told:1";
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use support::{IMAGE, LONG, Told, cluster, launcher, load, now};
 
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
-        vec![$(Trial::test(stringify!($name), || case($name))),*]
+        vec![$(Trial::test(stringify!($name), || {
+            support::case(|client, namespace| async move {
+                $name(World::new(client, namespace)).await
+            })
+        })),*]
     };
 }
 
@@ -59,6 +62,8 @@ fn main() -> ExitCode {
         another_executor_finds_what_runs,
         each_pin_has_its_node,
         every_field_is_accepted,
+        a_process_sees_what_its_pod_was_given,
+        kubernetes_vouches_for_callers,
     ]
     .into_iter()
     .map(|trial| trial.with_ignored_flag(home.is_err()))
@@ -68,135 +73,6 @@ fn main() -> ExitCode {
         Err(why) => eprintln!("left out: {why}"),
     }
     libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-/// `target/cluster` of the project, where a cluster runs.
-#[expect(clippy::disallowed_methods, reason = "a program's main")]
-fn cluster() -> Result<PathBuf, String> {
-    let home = std::env::var_os("AURIA_TEST_CLUSTER").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cluster"),
-        PathBuf::from,
-    );
-    let kubectl = Command::new(home.join("bin/kubectl"))
-        .args(["--kubeconfig".as_ref(), home.join("kubeconfig").as_os_str()])
-        .args(["get", "--raw", "/readyz", "--request-timeout=5s"])
-        .output();
-    match kubectl {
-        Ok(done) if done.status.success() => Ok(home),
-        _ => Err("there is no test cluster: `cargo xtask cluster up`".to_owned()),
-    }
-}
-
-/// Puts the image of these tests onto the cluster's nodes.
-#[expect(clippy::disallowed_methods, reason = "a program's main")]
-fn load(home: &Path) {
-    let xtask = std::env::var_os("AURIA_TEST_XTASK")
-        .map_or_else(|| home.join("../debug/xtask"), PathBuf::from);
-    let folder = tempfile::tempdir().unwrap();
-    let archive = folder.path().join("told.tar");
-    told_image(&archive);
-    let done = Command::new(xtask)
-        .args(["cluster".as_ref(), "load".as_ref(), archive.as_os_str()])
-        .status()
-        .expect("xtask is there");
-    assert!(done.success(), "the image is not loaded");
-}
-
-/// A docker archive: busybox, and a launcher that is a script.
-fn told_image(archive: &Path) {
-    let append = |tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]| {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(mode);
-        tar.append_data(&mut header, path, bytes).unwrap();
-    };
-    let busybox = std::fs::read("/bin/busybox")
-        .or_else(|_| std::fs::read("/usr/bin/busybox"))
-        .expect("there is busybox");
-    let mut layer = tar::Builder::new(Vec::new());
-    append(&mut layer, "bin/busybox", 0o755, &busybox);
-    for name in ["sh", "sleep", "tail", "echo", "cat", "kill"] {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(tar::EntryType::Symlink);
-        header.set_size(0);
-        header.set_mode(0o777);
-        layer
-            .append_link(&mut header, format!("bin/{name}"), "/bin/busybox")
-            .unwrap();
-    }
-    let script = b"#!/bin/sh\nexec /bin/sh -c \"$AURIA_BROKER_TOKEN\"\n";
-    append(&mut layer, "auria/bin/auria-launcher", 0o755, script);
-    let layer = layer.into_inner().unwrap();
-    let digest = sha256(&layer);
-    let config = json!({
-        "architecture": "amd64", "os": "linux",
-        "config": {"Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
-    })
-    .to_string();
-    let name = format!("{}.json", sha256(config.as_bytes()));
-    let manifest = json!([{"Config": name, "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
-    let mut image = tar::Builder::new(Vec::new());
-    append(&mut image, "layer.tar", 0o644, &layer);
-    append(&mut image, &name, 0o644, config.as_bytes());
-    append(
-        &mut image,
-        "manifest.json",
-        0o644,
-        manifest.to_string().as_bytes(),
-    );
-    std::fs::write(archive, image.into_inner().unwrap()).unwrap();
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    use sha2::Digest as _;
-    sha2::Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
-fn case<F: Future<Output = ()>>(case: fn(World) -> F) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let world = World::new().await;
-        let (client, namespace) = (world.client.clone(), world.namespace.clone());
-        let done = tokio::task::LocalSet::new();
-        let ended = done
-            .run_until(async move {
-                use futures::FutureExt as _;
-                std::panic::AssertUnwindSafe(case(world))
-                    .catch_unwind()
-                    .await
-            })
-            .await;
-        let namespaces: Api<Namespace> = Api::all(client);
-        let _ = namespaces
-            .delete(&namespace, &DeleteParams::default())
-            .await;
-        ended.map_err(|panic| {
-            let said = panic.downcast_ref::<String>().cloned();
-            let said = said.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            Failed::from(said.unwrap_or_default())
-        })
-    })
-}
-
-/// Hands out what a test wants done as the token.
-#[derive(Default)]
-struct Told(Mutex<BTreeMap<AttemptId, String>>);
-
-impl TicketIssuer for Told {
-    fn issue(&self, attempt: &AttemptId) -> BrokerAccess {
-        BrokerAccess {
-            url: "https://broker.test".to_owned(),
-            token: self.0.lock().unwrap()[attempt].clone(),
-            authority: "none".to_owned(),
-        }
-    }
 }
 
 struct World {
@@ -211,40 +87,12 @@ struct World {
     news: Vec<AttemptEvent>,
 }
 
-fn now() -> Timestamp {
-    #[expect(clippy::disallowed_methods, reason = "a test's clock")]
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Timestamp(i64::try_from(since.as_millis()).unwrap())
-}
-
 fn run() -> auria_core::RunId {
     "r-1".parse().unwrap()
 }
 
 impl World {
-    async fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let home = cluster().unwrap();
-        let kubeconfig = Kubeconfig::read_from(home.join("kubeconfig")).unwrap();
-        let config =
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-                .await
-                .unwrap();
-        let client = Client::try_from(config).unwrap();
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let namespace = format!("executor-{}-{number}", std::process::id());
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).unwrap();
-        namespaces
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap();
-        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &namespace);
-        let began = Instant::now();
-        while accounts.get_opt("default").await.unwrap().is_none() {
-            assert!(began.elapsed() < LONG, "no service account");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    fn new(client: Client, namespace: String) -> Self {
         let (told, relay) = (Arc::new(Told::default()), Relay::default());
         let compute: Compute = serde_saphyr::from_str(
             "image_pull_policy: Never\nimage_patience: 3s\npending_timeout: 3s",
@@ -275,11 +123,7 @@ impl World {
             namespace: namespace.to_owned(),
             computes: BTreeMap::new(),
             fallback: compute.clone(),
-            launcher: LauncherSource {
-                image: None,
-                carried_by: vec!["test.local/".to_owned()],
-                image_volumes: false,
-            },
+            launcher: launcher(),
             now,
         };
         Kubernetes::new(client.clone(), options, told.clone(), relay.clone())
@@ -477,7 +321,7 @@ async fn what_no_node_takes_is_refused_with_the_schedulers_words(mut world: Worl
 }
 
 async fn a_deleted_pod_was_evicted(mut world: World) {
-    let ticket = world.ticket("step", "sleep 300");
+    let ticket = world.ticket("step", "trap 'exit 143' TERM; sleep 300 & wait");
     world.start(&ticket).await;
     world.runs(&ticket.attempt).await;
     let name = pod_name(&ticket.attempt);
@@ -491,7 +335,7 @@ async fn a_deleted_pod_was_evicted(mut world: World) {
 }
 
 async fn an_evicted_pod_was_evicted(mut world: World) {
-    let ticket = world.ticket("step", "sleep 300");
+    let ticket = world.ticket("step", "trap 'exit 143' TERM; sleep 300 & wait");
     world.start(&ticket).await;
     world.runs(&ticket.attempt).await;
     let name = pod_name(&ticket.attempt);
@@ -505,7 +349,7 @@ async fn an_evicted_pod_was_evicted(mut world: World) {
 }
 
 async fn stopping_is_no_eviction(mut world: World) {
-    let ticket = world.ticket("step", "sleep 300");
+    let ticket = world.ticket("step", "trap 'exit 143' TERM; sleep 300 & wait");
     world.start(&ticket).await;
     world.runs(&ticket.attempt).await;
     for _ in 0..2 {
@@ -689,5 +533,133 @@ secrets: {{TOKEN: {{secret: gallery, key: token}}}}
     for answer in answers {
         let taken = answer.unwrap();
         assert_eq!(taken.spec.unwrap().priority, Some(7));
+    }
+}
+
+/// What a process in a Pod finds: the level *ran*.
+async fn a_process_sees_what_its_pod_was_given(mut world: World) {
+    let secrets: Api<Secret> = Api::namespaced(world.client.clone(), &world.namespace);
+    let secret = json!({"metadata": {"name": "gallery"}, "stringData": {"token": "given"}});
+    let secret = serde_json::from_value(secret).unwrap();
+    secrets
+        .create(&PostParams::default(), &secret)
+        .await
+        .unwrap();
+    world.compute = serde_saphyr::from_str(
+        "
+image_pull_policy: Never
+host_aliases: [{ip: 10.9.8.7, hostnames: [weed.example]}]
+secrets: {TOKEN: {secret: gallery, key: token}}
+node_selector: {kubernetes.io/hostname: n3}
+",
+    )
+    .unwrap();
+    world.executor = World::made(
+        &world.client,
+        &world.namespace,
+        &world.compute,
+        &world.told,
+        &world.relay,
+    );
+    let does = "
+echo user $(id -u) $(id -g)
+echo secret $TOKEN
+echo alias $(grep -c 10.9.8.7.*weed.example /etc/hosts)
+echo shm $(df -k /dev/shm | tail -n 1 | grep -c 65536)
+echo token $(ls /var/run/secrets/kubernetes.io 2>/dev/null | grep -c .)
+echo capabilities $(grep CapEff /proc/1/status)
+echo privileges $(grep NoNewPrivs /proc/1/status)
+echo seccomp $(grep Seccomp: /proc/1/status)
+touch /x 2>/dev/null && echo root writable || echo root read-only
+touch /tmp/x $HOME/x $AURIA_WORK/x && echo rest writable
+echo gpus $NVIDIA_VISIBLE_DEVICES
+echo node $AURIA_NODE
+exit 9";
+    let mut ticket = world.ticket("step", does);
+    ticket.resources.shm_bytes = Some(64 << 20);
+    world.start(&ticket).await;
+    let message = world.ends_with(&ticket, Cause::NodeLost).await;
+    let (_, said) = message.split_once("status 9: ").unwrap();
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = said.trim().lines().map(words).collect();
+    assert_eq!(
+        lines,
+        [
+            "user 65532 65532",
+            "secret given",
+            "alias 1",
+            "shm 1",
+            "token 0",
+            "capabilities CapEff: 0000000000000000",
+            "privileges NoNewPrivs: 1",
+            "seccomp Seccomp: 2",
+            "root read-only",
+            "rest writable",
+            "gpus void",
+            "node n3",
+        ]
+    );
+}
+
+async fn kubernetes_vouches_for_callers(world: World) {
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.client.clone(), &world.namespace);
+    let roles: Api<Role> = Api::namespaced(world.client.clone(), &world.namespace);
+    let bindings: Api<RoleBinding> = Api::namespaced(world.client.clone(), &world.namespace);
+    let made = PostParams::default();
+    for name in ["reader", "stranger"] {
+        let account = json!({"metadata": {"name": name}});
+        accounts
+            .create(&made, &serde_json::from_value(account).unwrap())
+            .await
+            .unwrap();
+    }
+    let role = json!({"metadata": {"name": "reader"}, "rules": [
+        {"apiGroups": ["pipelines.auria.dev"], "resources": ["pipelineruns"], "verbs": ["get"]}]});
+    roles
+        .create(&made, &serde_json::from_value(role).unwrap())
+        .await
+        .unwrap();
+    let binding = json!({"metadata": {"name": "reader"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
+        "subjects": [{"kind": "ServiceAccount", "name": "reader", "namespace": world.namespace}]});
+    bindings
+        .create(&made, &serde_json::from_value(binding).unwrap())
+        .await
+        .unwrap();
+    let access = Access::new(world.client.clone(), &world.namespace, Vec::new());
+    let token = async |name: &str| {
+        let request = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
+        let token = accounts
+            .create_token_request(name, &made, &request)
+            .await
+            .unwrap();
+        token.status.unwrap().token
+    };
+    let user = |name: &str| format!("system:serviceaccount:{}:{name}", world.namespace);
+    let reader = token("reader").await;
+    assert_eq!(
+        access.vouch(&reader, Verb::Get).await.unwrap(),
+        Vouched::Allowed {
+            user: user("reader")
+        }
+    );
+    let forbidden = Vouched::Forbidden {
+        user: user("reader"),
+    };
+    for verb in [Verb::Create, Verb::Update, Verb::Delete] {
+        assert_eq!(access.vouch(&reader, verb).await.unwrap(), forbidden);
+    }
+    let stranger = token("stranger").await;
+    assert_eq!(
+        access.vouch(&stranger, Verb::Get).await.unwrap(),
+        Vouched::Forbidden {
+            user: user("stranger")
+        }
+    );
+    for nobody in ["", "not-a-token", &reader[..reader.len() - 4]] {
+        assert_eq!(
+            access.vouch(nobody, Verb::Get).await.unwrap(),
+            Vouched::Nobody
+        );
     }
 }

@@ -39,6 +39,8 @@ struct Known {
     has_pod: bool,
     /// We were asked to stop it.
     stopped: bool,
+    /// What a stop leaves for publishing, as its Pod says.
+    publish_grace_ms: Option<u64>,
 }
 
 impl Wake for Relay {
@@ -130,12 +132,11 @@ impl Relay {
     }
 
     /// A Pod of the attempt is there.
-    pub(super) fn pod_seen(&self, attempt: &AttemptId) {
-        self.state()
-            .attempts
-            .entry(attempt.clone())
-            .or_default()
-            .has_pod = true;
+    pub(super) fn pod_seen(&self, attempt: &AttemptId, publish_grace_ms: Option<u64>) {
+        let mut state = self.state();
+        let known = state.attempts.entry(attempt.clone()).or_default();
+        known.has_pod = true;
+        known.publish_grace_ms = publish_grace_ms;
     }
 
     /// The attempt is started anew: what was known was of an earlier Pod.
@@ -158,11 +159,12 @@ impl Relay {
         answer
     }
 
-    /// We were asked to stop it.
-    pub(super) fn stopping(&self, attempt: &AttemptId) {
-        if let Some(known) = self.state().attempts.get_mut(attempt) {
-            known.stopped = true;
-        }
+    /// We were asked to stop it. What that leaves for publishing, where its Pod was seen.
+    pub(super) fn stopping(&self, attempt: &AttemptId) -> Option<u64> {
+        let mut state = self.state();
+        let known = state.attempts.get_mut(attempt)?;
+        known.stopped = true;
+        known.publish_grace_ms
     }
 
     pub(super) fn was_stopped(&self, attempt: &AttemptId) -> bool {
@@ -216,7 +218,7 @@ mod tests {
         let relay = Relay::default();
         let one = attempt("one");
         let (_, _events) = relay.watch(&one.run);
-        relay.pod_seen(&one);
+        relay.pod_seen(&one, None);
         relay.news(&one, AttemptNews::ClaimLost);
         assert!(relay.has_ended(&one));
         assert_eq!(relay.pod_gone(&one), (false, false));

@@ -35,7 +35,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// No call of the API may take longer: a partition is told, and asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What a stop leaves for publishing where the Pod does not say.
+/// What a stop leaves for publishing where the Pod was not seen yet.
 const PUBLISH_GRACE_MS: u64 = 30_000;
 
 /// What the executor works with.
@@ -156,14 +156,16 @@ impl Inner {
 
 /// A call of the API that came to nothing.
 #[derive(Debug)]
-struct Failed {
+pub(crate) struct Failed {
     /// The status that the server answered with; none where it did not.
-    code: Option<u16>,
-    message: String,
+    pub(crate) code: Option<u16>,
+    pub(crate) message: String,
 }
 
 /// What a call of the API answers, within bounds.
-async fn called<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
+pub(crate) async fn called<T>(
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Failed> {
     match tokio::time::timeout(PATIENCE, call).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(kube::Error::Api(status))) => Err(Failed {
@@ -236,7 +238,7 @@ impl Executor for Kubernetes {
 
     async fn stop(&self, attempt: &AttemptId, grace: Duration) -> Result<(), StopError> {
         let inner = &self.inner;
-        inner.relay.stopping(attempt);
+        let publish_grace_ms = inner.relay.stopping(attempt).unwrap_or(PUBLISH_GRACE_MS);
         let name = names::pod_name(attempt);
         // Without a grace nothing is published: one second, since none at all would forget
         // the Pod while its processes still run.
@@ -244,7 +246,7 @@ impl Executor for Kubernetes {
             1
         } else {
             let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-            grace_seconds(grace_ms, PUBLISH_GRACE_MS)
+            grace_seconds(grace_ms, publish_grace_ms)
         };
         let params =
             DeleteParams::default().grace_period(u32::try_from(seconds).unwrap_or(u32::MAX));

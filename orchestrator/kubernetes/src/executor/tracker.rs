@@ -119,7 +119,10 @@ impl Tracker {
             // its end made room.
             self.relay().pod_gone(&attempt);
         }
-        self.relay().pod_seen(&attempt);
+        let annotations = pod.metadata.annotations.as_ref();
+        let publish_grace_ms =
+            annotations.and_then(|annotations| annotations.get(names::PUBLISH_GRACE)?.parse().ok());
+        self.relay().pod_seen(&attempt, publish_grace_ms);
         let before = before.filter(|before| before.pod.metadata.uid == pod.metadata.uid);
         let mut tracked = before.unwrap_or_else(|| Tracked {
             attempt,

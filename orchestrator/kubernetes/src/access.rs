@@ -1,0 +1,144 @@
+//! Who calls the API on a cluster: Kubernetes vouches for a token (TokenReview), and its
+//! roles say what the caller may do to `pipelineruns` (SubjectAccessReview). It keeps no
+//! token and answers nothing by itself.
+
+use crate::executor::called;
+use crate::names::GROUP;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+/// What a caller wants to do to runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// See them.
+    Get,
+    /// Submit one.
+    Create,
+    /// Cancel or change one.
+    Update,
+    /// Delete one.
+    Delete,
+}
+
+/// What Kubernetes says of a caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Vouched {
+    /// The token is nobody's, or has expired.
+    Nobody,
+    /// The token is theirs, and their roles do not allow it.
+    Forbidden {
+        /// Who.
+        user: String,
+    },
+    /// They may.
+    Allowed {
+        /// Who.
+        user: String,
+    },
+}
+
+/// Asks Kubernetes for callers of the API of one namespace.
+#[derive(Clone)]
+pub struct Access {
+    client: Client,
+    namespace: String,
+    audiences: Vec<String>,
+}
+
+impl Access {
+    /// For runs in `namespace`. Tokens must be for one of `audiences`; none means the API
+    /// server's own.
+    #[must_use]
+    pub fn new(client: Client, namespace: &str, audiences: Vec<String>) -> Self {
+        Self {
+            client,
+            namespace: namespace.to_owned(),
+            audiences,
+        }
+    }
+
+    /// Whether the holder of `token` may do `verb` to runs.
+    ///
+    /// # Errors
+    /// Where the cluster cannot be asked: then nobody may.
+    pub async fn vouch(&self, token: &str, verb: Verb) -> Result<Vouched, String> {
+        let Some(user) = self.who(token).await? else {
+            return Ok(Vouched::Nobody);
+        };
+        let name = user.username.clone().unwrap_or_default();
+        if self.may(user, verb).await? {
+            Ok(Vouched::Allowed { user: name })
+        } else {
+            Ok(Vouched::Forbidden { user: name })
+        }
+    }
+
+    async fn who(&self, token: &str) -> Result<Option<UserInfo>, String> {
+        if token.is_empty() {
+            return Ok(None);
+        }
+        let review = TokenReview {
+            spec: TokenReviewSpec {
+                token: Some(token.to_owned()),
+                audiences: (!self.audiences.is_empty()).then(|| self.audiences.clone()),
+            },
+            ..TokenReview::default()
+        };
+        let reviews: Api<TokenReview> = Api::all(self.client.clone());
+        let answer = called(reviews.create(&PostParams::default(), &review)).await;
+        let answer = answer.map_err(|failed| {
+            format!(
+                "the cluster does not say whose token it is: {}",
+                failed.message
+            )
+        })?;
+        let status = answer.status.unwrap_or_default();
+        let named = status.user.filter(|user| user.username.is_some());
+        Ok(named.filter(|_| status.authenticated == Some(true)))
+    }
+
+    async fn may(&self, user: UserInfo, verb: Verb) -> Result<bool, String> {
+        let verb = match verb {
+            Verb::Get => "get",
+            Verb::Create => "create",
+            Verb::Update => "update",
+            Verb::Delete => "delete",
+        };
+        let UserInfo {
+            username,
+            uid,
+            groups,
+            extra,
+        } = user;
+        let review = SubjectAccessReview {
+            spec: SubjectAccessReviewSpec {
+                user: username,
+                uid,
+                groups,
+                extra,
+                resource_attributes: Some(ResourceAttributes {
+                    group: Some(GROUP.to_owned()),
+                    resource: Some("pipelineruns".to_owned()),
+                    namespace: Some(self.namespace.clone()),
+                    verb: Some(verb.to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                non_resource_attributes: None,
+            },
+            ..SubjectAccessReview::default()
+        };
+        let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let answer = called(reviews.create(&PostParams::default(), &review)).await;
+        let answer = answer.map_err(|failed| {
+            format!(
+                "the cluster does not say what the caller may: {}",
+                failed.message
+            )
+        })?;
+        Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+}

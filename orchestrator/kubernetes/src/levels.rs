@@ -1,0 +1,255 @@
+//! How far each field of a ticket and of a compute has been shown to work: one table, from
+//! which `docs/kubernetes.md` is made. A level is raised by a test on a real cluster alone.
+
+use std::fmt::Write as _;
+
+/// How far a field has been shown to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// A snapshot of the Pod holds it.
+    Written,
+    /// A real API server took it.
+    Accepted,
+    /// A process in a real Pod saw its effect.
+    Ran,
+}
+
+/// A field, where it stands in the Pod, and how far it has been shown to work.
+type Row = (&'static str, &'static str, Level);
+
+use Level::{Accepted, Ran, Written};
+
+/// Fields of a step.
+const STEP: [Row; 15] = [
+    ("`environment.image`", "the container's image", Ran),
+    (
+        "`environment.cuda`",
+        "node affinity on CUDA version and compute capability, `NVIDIA_REQUIRE_CUDA`",
+        Ran,
+    ),
+    ("`resources.cpus`", "requests and limits", Accepted),
+    ("`resources.memory`", "requests and limits", Ran),
+    (
+        "`resources.ephemeral_storage`",
+        "requests and limits",
+        Accepted,
+    ),
+    (
+        "`resources.shm_size`",
+        "a volume in memory at `/dev/shm`",
+        Ran,
+    ),
+    (
+        "`resources.gpus`",
+        "`nvidia.com/gpu`, or the compute's `gpus.resource`",
+        Ran,
+    ),
+    (
+        "`resources.gpu.model`",
+        "node affinity on `nvidia.com/gpu.product`",
+        Written,
+    ),
+    (
+        "`resources.gpu.memory`",
+        "node affinity on `nvidia.com/gpu.memory`",
+        Written,
+    ),
+    ("`resources.gpu.mig`", "`nvidia.com/mig-PROFILE`", Written),
+    (
+        "`resources.instance_type`",
+        "what the compute's config says for it",
+        Accepted,
+    ),
+    (
+        "`resources.instance_count`",
+        "refused above 1: not built yet",
+        Written,
+    ),
+    (
+        "`network: none`",
+        "a label that a NetworkPolicy selects; the broker and the store stay in reach",
+        Written,
+    ),
+    (
+        "grace and publishing's",
+        "`terminationGracePeriodSeconds`",
+        Ran,
+    ),
+    (
+        "everything else",
+        "carried out by the launcher, which is given the whole ticket by the broker",
+        Written,
+    ),
+];
+
+/// Fields of a compute.
+const COMPUTE: [Row; 22] = [
+    ("`node_selector`", "node selector", Ran),
+    ("`tolerations`", "tolerations", Accepted),
+    (
+        "`default_resources`, `instance_types`",
+        "requests and limits",
+        Accepted,
+    ),
+    ("`queue`", "label `kueue.x-k8s.io/queue-name`", Accepted),
+    (
+        "`max_instances`",
+        "not built yet: nothing holds a compute to it",
+        Written,
+    ),
+    (
+        "`service_account`",
+        "service account, without its token",
+        Accepted,
+    ),
+    ("`priority_class`", "priority class", Accepted),
+    (
+        "`runtime_class`, `gpu_runtime_class`",
+        "runtime class",
+        Accepted,
+    ),
+    ("`image_pull_secrets`", "image pull secrets", Accepted),
+    ("`image_pull_policy`", "image pull policy", Ran),
+    ("`host_aliases`", "host aliases", Ran),
+    ("`secrets`", "variables with references to secrets", Ran),
+    ("`user`", "user, group and `runAsNonRoot`", Ran),
+    (
+        "`writable_root`",
+        "`readOnlyRootFilesystem` is false",
+        Written,
+    ),
+    (
+        "`gpus.resource`, `gpus.mig`",
+        "the resource that is asked for",
+        Written,
+    ),
+    ("`gpus.claim_template`", "resource claims (DRA)", Accepted),
+    (
+        "`offers`, `autoscaled`",
+        "what the check at submission looks at",
+        Written,
+    ),
+    (
+        "`pending_timeout`",
+        "a Pod that no node takes is refused with the scheduler's words",
+        Ran,
+    ),
+    (
+        "`image_patience`",
+        "an image that cannot be had ends the attempt",
+        Ran,
+    ),
+    (
+        "`node_patience`",
+        "toleration of nodes that do not answer",
+        Accepted,
+    ),
+    (
+        "the launcher in the image",
+        "`/auria/bin/auria-launcher`",
+        Ran,
+    ),
+    (
+        "the launcher by init container or image volume",
+        "a volume",
+        Accepted,
+    ),
+];
+
+/// What every Pod has, whatever it asks for.
+const ALWAYS: [Row; 7] = [
+    (
+        "no token of a service account",
+        "`automountServiceAccountToken: false`",
+        Ran,
+    ),
+    ("no capability", "`drop: [ALL]`", Ran),
+    (
+        "no new privileges",
+        "`allowPrivilegeEscalation: false`",
+        Ran,
+    ),
+    ("system calls are filtered", "seccomp `RuntimeDefault`", Ran),
+    (
+        "a root that cannot be written to",
+        "`readOnlyRootFilesystem`",
+        Ran,
+    ),
+    ("work, HOME and `/tmp` that can", "emptyDirs", Ran),
+    (
+        "no GPU where none is asked for",
+        "`NVIDIA_VISIBLE_DEVICES=void`",
+        Ran,
+    ),
+];
+
+const HEAD: &str = "# Steps on Kubernetes
+
+This page is written by a test from one table (`orchestrator/kubernetes/src/levels.rs`). The command
+line does not submit to clusters yet; what it will hand to them is this.
+
+Each attempt of a step is one Pod (`restartPolicy: Never`): retries are the run's decisions. Which nodes
+a compute means stands in [`auria.yaml`](schema/config.json), under `computes:`.
+
+How far each field has been shown to work:
+
+- *ran*: a process in a Pod on a real cluster saw its effect;
+- *accepted*: a real API server took a Pod with it;
+- *written*: the Pod holds it, as a snapshot shows, and no more is known.
+";
+
+/// The page `docs/kubernetes.md`.
+#[must_use]
+pub fn page() -> String {
+    let mut text = HEAD.to_owned();
+    let tables: [(&str, &[Row]); 3] = [
+        ("What a step asks for", &STEP),
+        ("What a compute declares", &COMPUTE),
+        ("What every Pod has", &ALWAYS),
+    ];
+    for (title, rows) in tables {
+        let _ = write!(
+            text,
+            "\n## {title}\n\n| field | in the Pod | level |\n|---|---|---|\n"
+        );
+        for (field, place, level) in rows {
+            let level = match level {
+                Written => "written",
+                Accepted => "accepted",
+                Ran => "*ran*",
+            };
+            let _ = writeln!(text, "| {field} | {place} | {level} |");
+        }
+    }
+    text.push_str(
+        "\n## CUDA versions\n\nA step whose `environment.cuda` names a version runs where the driver's CUDA \
+         version is at least that, and where the GPU is among those that it compiles for. ",
+    );
+    let _ = write!(
+        text,
+        "Sources: [drivers]({}), [compute capabilities]({}).\n\n| CUDA | least driver | compute capability |\n|---|---|---|\n",
+        crate::cuda::DRIVERS_FROM,
+        crate::cuda::COMPUTE_FROM
+    );
+    for known in crate::cuda::TOOLKITS {
+        let _ = writeln!(
+            text,
+            "| {}.{} | {} | {} to {} |",
+            known.major, known.minor, known.driver, known.oldest, known.newest
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_page_is_what_the_table_says() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/kubernetes.md");
+        let page = super::page();
+        if std::fs::read_to_string(path).ok().as_deref() != Some(page.as_str()) {
+            std::fs::write(path, page).unwrap();
+            panic!("docs/kubernetes.md was stale; it is written anew");
+        }
+    }
+}
