@@ -28,6 +28,13 @@ pub struct Namespace {
     name: String,
 }
 
+/// Something that is broken until [`Broken::mend`], or until this is dropped.
+#[derive(Debug)]
+pub struct Broken {
+    cluster: Cluster,
+    mending: Option<Vec<String>>,
+}
+
 impl Cluster {
     /// The cluster that runs.
     ///
@@ -91,20 +98,51 @@ impl Cluster {
     /// # Panics
     /// Where it fails.
     pub fn xtask(&self, words: &[&str]) -> Done {
-        let mut command = Command::new(&self.xtask);
-        command.arg("cluster").args(words);
-        let done = run(command, None);
+        let done = self.try_xtask(words);
         assert_eq!(done.code, 0, "xtask cluster {words:?}: {}", done.stderr);
         done
     }
 
-    /// Breaks or mends something: `cargo xtask cluster fault` with these words.
+    fn try_xtask(&self, words: &[&str]) -> Done {
+        let mut command = Command::new(&self.xtask);
+        command.arg("cluster").args(words);
+        run(command, None)
+    }
+
+    /// Breaks something, as `cargo xtask cluster fault` with these words does, until it is
+    /// mended or the result is dropped: a failed test leaves the cluster whole.
     ///
     /// # Panics
     /// Where it fails.
-    pub fn fault(&self, words: &[&str]) {
-        let words: Vec<&str> = ["fault"].iter().chain(words).copied().collect();
-        self.xtask(&words);
+    #[must_use = "what is dropped is mended"]
+    pub fn fault(&self, words: &[&str]) -> Broken {
+        let mending = match words[0] {
+            "kill-node" => "start-node",
+            "cut-node" => "join-node",
+            "kill-kubelet" => "start-kubelet",
+            "kill" => "start",
+            "freeze" => "thaw",
+            other => panic!("nothing mends {other}"),
+        };
+        self.xtask(&[&["fault"], words].concat());
+        let words = [&["fault", mending], &words[1..]].concat();
+        Broken {
+            cluster: self.clone(),
+            mending: Some(words.into_iter().map(str::to_owned).collect()),
+        }
+    }
+
+    /// A node as the cluster's own machinery sees it: the numbers of its processes, null for
+    /// those that do not run.
+    ///
+    /// # Panics
+    /// Where there is no such node.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Value {
+        let status = self.xtask(&["status", "--output", "json"]).json();
+        let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+        let found = nodes.into_iter().find(|node| node["name"] == name);
+        found.expect("a node of this name")
     }
 
     /// kubectl with these words, as the administrator.
@@ -228,6 +266,42 @@ impl Cluster {
             .args(words)
             .env("KUBERC", "off");
         run(command, input)
+    }
+}
+
+impl Broken {
+    /// Mends it.
+    ///
+    /// # Panics
+    /// Where that fails.
+    pub fn mend(self) {
+        self.mend_with(&[]);
+    }
+
+    /// Mends it with further words, such as `--wiped` for a node.
+    ///
+    /// # Panics
+    /// Where that fails.
+    pub fn mend_with(mut self, more: &[&str]) {
+        let words = self.mending.take().unwrap_or_default();
+        let words: Vec<&str> = words
+            .iter()
+            .map(String::as_str)
+            .chain(more.iter().copied())
+            .collect();
+        self.cluster.xtask(&words);
+    }
+}
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        if let Some(words) = self.mending.take() {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let done = self.cluster.try_xtask(&words);
+            if done.code != 0 {
+                eprintln!("xtask cluster {words:?}: {}", done.stderr);
+            }
+        }
     }
 }
 

@@ -190,11 +190,10 @@ fn names(path: &Path) -> anyhow::Result<Vec<String>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut archive = tar::Archive::new(std::io::BufReader::new(file));
     let mut found = Vec::new();
-    for entry in archive
-        .entries()
-        .with_context(|| format!("{} is no tar archive", path.display()))?
-    {
-        let entry = entry.with_context(|| format!("{} is no tar archive", path.display()))?;
+    // What the crate says of it may quote the file.
+    let is_none = |_| anyhow::anyhow!("{} is no tar archive", path.display());
+    for entry in archive.entries().map_err(is_none)? {
+        let entry = entry.map_err(is_none)?;
         let name = entry.path()?.to_string_lossy().into_owned();
         if name != "manifest.json" && name != "index.json" {
             continue;

@@ -18,7 +18,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use super::config::{SOCKET, log};
-use super::layout::{HOST, MOST_NODES, Node, bin, pki};
+use super::layout::{HOST, MOST_NODES, Node, STORE_PORTS, bin, pki};
 use super::process::{PATH, outputs};
 use super::{images, network};
 use crate::shell::run;
@@ -103,7 +103,23 @@ fn connect(node: Node) -> anyhow::Result<()> {
     for other in (1..=MOST_NODES).map(Node).filter(|other| *other != node) {
         network::ip(&["route", "add", &other.pods(), "via", &other.address()])?;
     }
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot forward between Pods")
+    fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot forward between Pods")?;
+    guard_store()
+}
+
+/// Lets nothing of the node pass to those parts of the object store that ask for no key: a Pod
+/// could read everything there.
+fn guard_store() -> anyhow::Result<()> {
+    let ports: Vec<String> = STORE_PORTS
+        .iter()
+        .map(|(_, port)| port.to_string())
+        .collect();
+    let ports = ports.join(", ");
+    run(Command::new("nft").args([
+        "add table ip auria-store;",
+        "add chain ip auria-store out { type filter hook postrouting priority 0; };",
+        &format!("add rule ip auria-store out ip daddr {HOST} tcp dport {{ {ports} }} drop"),
+    ]))
 }
 
 fn start_missing(node: Node, programs: &mut [Option<Pid>]) -> anyhow::Result<()> {

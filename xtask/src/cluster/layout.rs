@@ -32,8 +32,22 @@ pub(crate) const DNS_SERVICE: &str = "10.215.0.10";
 pub(crate) const API_PORT: u16 = 6443;
 /// The object store's S3 port on [`HOST`].
 pub(crate) const S3_PORT: u16 = 8333;
-/// Ports of the control plane and the object store's other parts. The first four are on
-/// 127.0.0.1, the others on [`HOST`].
+/// The object store's other ports on [`HOST`], by the flags of `weed mini`. What listens there
+/// asks for no key, so that nodes let nothing pass to them.
+pub(crate) const STORE_PORTS: [(&str, u16); 9] = [
+    ("master.port", STORE_MASTER_PORT),
+    ("master.port.grpc", 18330),
+    ("filer.port", 8331),
+    ("filer.port.grpc", 18331),
+    ("volume.port", 8332),
+    ("volume.port.grpc", 18332),
+    ("s3.port.grpc", 18333),
+    ("admin.port", 8334),
+    ("admin.port.grpc", 18334),
+];
+/// The one that tells whether the store can take something.
+pub(crate) const STORE_MASTER_PORT: u16 = 8330;
+/// Ports of the control plane on 127.0.0.1.
 pub(crate) const ETCD_PORT: u16 = 22379;
 pub(crate) const ETCD_PEER_PORT: u16 = 22380;
 pub(crate) const CONTROLLERS_PORT: u16 = 22357;

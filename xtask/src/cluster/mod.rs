@@ -25,6 +25,7 @@ mod store;
 mod traces;
 mod up;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
@@ -134,7 +135,12 @@ fn choice(text: &str) -> Result<(Node, Gpus), String> {
         .split_once('=')
         .ok_or("write NODE=MODEL, such as n1=h100")?;
     let node = self::node(node)?;
-    Ok((node, Gpus::from_str(gpus, true)?))
+    let names = || Gpus::value_variants().iter().map(|gpus| gpus.name());
+    let gpus = Gpus::from_str(gpus, true).map_err(|_| {
+        let names: Vec<String> = names().collect();
+        format!("a node has one of {}, and {gpus} is none", names.join(", "))
+    })?;
+    Ok((node, gpus))
 }
 
 /// The node that an argument names.
@@ -178,16 +184,13 @@ fn print_gpus(choices: &[(Node, Gpus)], output: Output) -> anyhow::Result<()> {
         }
         gpus::choose(choices).context("cannot change what nodes advertise")?;
     }
-    let now = gpus::of(&all);
-    match output {
-        Output::Text => {
-            for (node, gpus) in now {
-                println!("{:<4} {}", node.name(), gpus.name());
-            }
-        }
+    let now = gpus::of(&all).into_iter();
+    let text = match output {
+        Output::Text => now
+            .map(|(node, gpus)| format!("{:<4} {}\n", node.name(), gpus.name()))
+            .collect(),
         Output::Json => {
             let object: serde_json::Map<_, _> = now
-                .into_iter()
                 .map(|(node, gpus)| {
                     let value = serde_json::json!({
                         "gpus": gpus.name(), "labels": gpus.labels(), "capacity": gpus.capacity(),
@@ -195,10 +198,18 @@ fn print_gpus(choices: &[(Node, Gpus)], output: Output) -> anyhow::Result<()> {
                     (node.name(), value)
                 })
                 .collect();
-            println!("{:#}", serde_json::Value::Object(object));
+            format!("{:#}\n", serde_json::Value::Object(object))
         }
+    };
+    print(&text)
+}
+
+/// Prints what was asked for; who reads may have gone.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.context("cannot print"),
     }
-    Ok(())
 }
 
 /// What the cluster's tests are told by environment.

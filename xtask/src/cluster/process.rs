@@ -21,6 +21,9 @@ use crate::shell::show;
 /// Where programs of a test cluster are looked for: containerd and kubelet call many.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Runs its arguments without the files that it inherited; a shell knows these numbers.
+const CLOSE_AND_RUN: &str = "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec \"$@\"";
+
 /// A process of this machine, told from a later one of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Process {
@@ -35,8 +38,10 @@ impl Process {
     pub(crate) fn of(id: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         let (state, began) = state_and_beginning(&stat)?;
-        // A zombie holds nothing; who started it may never ask for it.
-        (!matches!(state, 'Z' | 'X')).then_some(Self { id, began })
+        // A zombie holds nothing, and who started it may never ask for it. But a thread may
+        // still be ending, with all files open, when the first is one already.
+        let threads = || fs::read_dir(format!("/proc/{id}/task")).map_or(0, Iterator::count);
+        (!matches!(state, 'Z' | 'X') || threads() > 1).then_some(Self { id, began })
     }
 
     /// The process that was noted under `name`, if it lives.
@@ -92,6 +97,8 @@ pub(crate) fn start(name: &str, command: &Command) -> anyhow::Result<Process> {
     }
     let mut detached = Command::new("setsid");
     detached
+        // A lock that our caller holds by an open file would be held as long as the cluster runs.
+        .args(["sh", "-c", CLOSE_AND_RUN, "sh"])
         .arg(command.get_program())
         .args(command.get_args())
         .env("PATH", PATH)

@@ -2,6 +2,8 @@
 //!
 //! Used by `cargo xtask cluster status`. It changes nothing.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::gpus;
@@ -12,11 +14,10 @@ use super::{Output, control, store, up};
 /// Prints what runs.
 pub(crate) fn print(output: Output) -> anyhow::Result<()> {
     let status = status();
-    match output {
-        Output::Json => println!("{status:#}"),
-        Output::Text => print_text(&status),
-    }
-    Ok(())
+    super::print(&match output {
+        Output::Json => format!("{status:#}\n"),
+        Output::Text => text(&status).unwrap_or_default(),
+    })
 }
 
 fn status() -> Value {
@@ -70,33 +71,42 @@ fn status() -> Value {
     })
 }
 
-fn print_text(status: &Value) {
+fn text(status: &Value) -> Result<String, std::fmt::Error> {
+    let mut lines = String::new();
     let text = |value: &Value| match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
-    println!("the cluster is {}", text(&status["state"]));
+    writeln!(lines, "the cluster is {}", text(&status["state"]))?;
     if status["state"] == "down" {
-        return;
+        return Ok(lines);
     }
-    println!(
+    writeln!(
+        lines,
         "  Kubernetes {} at {}",
         text(&status["kubernetes"]),
         text(&status["api"])
-    );
-    println!("  S3 at {}", text(&status["store"]));
-    println!("  kubeconfig {}", text(&status["kubeconfig"]));
-    println!("\n{:<26} {:>8}", "part", "process");
+    )?;
+    writeln!(lines, "  S3 at {}", text(&status["store"]))?;
+    writeln!(lines, "  kubeconfig {}", text(&status["kubeconfig"]))?;
+    writeln!(lines, "\n{:<26} {:>8}", "part", "process")?;
     for part in status["parts"].as_array().into_iter().flatten() {
-        println!("{:<26} {:>8}", text(&part["name"]), text(&part["process"]));
+        writeln!(
+            lines,
+            "{:<26} {:>8}",
+            text(&part["name"]),
+            text(&part["process"])
+        )?;
     }
-    println!(
+    writeln!(
+        lines,
         "\n{:<5} {:<12} {:<6} {:>8} {:>10} {:>8} {:>10} gpus",
         "node", "address", "ready", "process", "containerd", "kubelet", "kube-proxy"
-    );
+    )?;
     for node in status["nodes"].as_array().into_iter().flatten() {
-        println!(
+        writeln!(
+            lines,
             "{:<5} {:<12} {:<6} {:>8} {:>10} {:>8} {:>10} {}",
             text(&node["name"]),
             text(&node["address"]),
@@ -106,6 +116,7 @@ fn print_text(status: &Value) {
             text(&node["kubelet"]),
             text(&node["kube_proxy"]),
             text(&node["gpus"]),
-        );
+        )?;
     }
+    Ok(lines)
 }

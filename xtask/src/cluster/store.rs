@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::layout::{BUCKET, HOST, S3_PORT, run, s3, store_env};
+use super::layout::{BUCKET, HOST, S3_PORT, STORE_MASTER_PORT, STORE_PORTS, run, s3, store_env};
 use super::process::{self, Process, wait};
 use crate::tools;
 
@@ -19,19 +19,6 @@ use crate::tools;
 pub(crate) const NAME: &str = "seaweedfs";
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Flags of `weed mini` for ports that nothing here uses, and these ports.
-const OTHER_PORTS: [(&str, u16); 9] = [
-    ("master.port", 8330),
-    ("master.port.grpc", 18330),
-    ("filer.port", 8331),
-    ("filer.port.grpc", 18331),
-    ("volume.port", 8332),
-    ("volume.port.grpc", 18332),
-    ("s3.port.grpc", 18333),
-    ("admin.port", 8334),
-    ("admin.port.grpc", 18334),
-];
 
 /// Starts it, if it does not run, and waits until it serves.
 pub(crate) fn start() -> anyhow::Result<()> {
@@ -56,7 +43,7 @@ pub(crate) fn start() -> anyhow::Result<()> {
         .arg(format!("-s3.port={S3_PORT}"))
         .arg(format!("-filer.localSocket={}", socket("filer")))
         .arg(format!("-s3.localSocket={}", socket("s3")))
-        .args(OTHER_PORTS.map(|(flag, port)| format!("-{flag}={port}")))
+        .args(STORE_PORTS.map(|(flag, port)| format!("-{flag}={port}")))
         .env("AWS_ACCESS_KEY_ID", key)
         .env("AWS_SECRET_ACCESS_KEY", secret)
         .env("HOME", &folder)
@@ -81,21 +68,24 @@ pub(crate) fn stop() {
     }
 }
 
-/// Whether S3 answers, which it does only once the filer behind it is there.
+/// Whether it serves: S3 answers only once the filer behind it is there, and the master names a
+/// place for a file only once the volumes have come.
 fn answers() -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = std::net::TcpStream::connect((HOST, S3_PORT))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        write!(
-            stream,
-            "GET /{BUCKET} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
-        )?;
-        let mut answer = String::new();
-        stream.take(1 << 16).read_to_string(&mut answer)?;
-        Ok(answer)
-    };
     // Who has no key is refused, and that is an answer; before, it is 500, or 404.
-    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 403"))
+    ask(S3_PORT, &format!("/{BUCKET}")).is_ok_and(|answer| answer.starts_with("HTTP/1.1 403"))
+        && ask(STORE_MASTER_PORT, "/dir/assign").is_ok_and(|answer| answer.contains("\"fid\""))
+}
+
+fn ask(port: u16, path: &str) -> std::io::Result<String> {
+    let mut stream = std::net::TcpStream::connect((HOST, port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.take(1 << 16).read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Its keys, drawn where there are none, from the file for users.
@@ -107,23 +97,25 @@ fn keys() -> anyhow::Result<(String, String)> {
             .find_map(|line| line.strip_prefix(&start))
             .map(str::to_owned)
     };
-    if let (Some(key), Some(secret)) = (value("AWS_ACCESS_KEY_ID"), value("AWS_SECRET_ACCESS_KEY"))
-    {
-        return Ok((key, secret));
-    }
-    let (key, secret) = (draw(10)?, draw(20)?);
-    let _ = fs::remove_file(store_env());
+    let (key, secret) = match (value("AWS_ACCESS_KEY_ID"), value("AWS_SECRET_ACCESS_KEY")) {
+        (Some(key), Some(secret)) => (key, secret),
+        _ => (draw(10)?, draw(20)?),
+    };
+    let partial = store_env().with_extension("partial");
+    let _ = fs::remove_file(&partial);
     let mut file = File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(store_env())
-        .with_context(|| format!("cannot make {}", store_env().display()))?;
+        .open(&partial)
+        .with_context(|| format!("cannot make {}", partial.display()))?;
     write!(
         file,
-        "AWS_ENDPOINT_URL={}\nAWS_REGION=us-east-1\nAWS_ACCESS_KEY_ID={key}\nAWS_SECRET_ACCESS_KEY={secret}\n",
+        "AWS_ENDPOINT_URL={}\nAWS_ALLOW_HTTP=true\nAWS_REGION=us-east-1\n\
+         AWS_ACCESS_KEY_ID={key}\nAWS_SECRET_ACCESS_KEY={secret}\n",
         s3()
     )?;
+    fs::rename(&partial, store_env())?;
     Ok((key, secret))
 }
 
