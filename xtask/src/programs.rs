@@ -86,7 +86,7 @@ impl Program {
 
     /// Whether it runs on the test cluster.
     pub(crate) fn needs_cluster(&self) -> bool {
-        self.name.contains(": cluster_")
+        self.name.contains(": cluster_") || self.name == "orchestrator/kubernetes: executor"
     }
 
     /// Runs it; its output is shown as it comes, and its counts are returned.

@@ -292,7 +292,10 @@ fn alone() -> anyhow::Result<Outcome> {
 
 fn unit() -> anyhow::Result<Outcome> {
     let mut outcome = run_programs(
-        |program| program.is_below("orchestrator") || program.is_below("xtask"),
+        |program| {
+            (program.is_below("orchestrator") || program.is_below("xtask"))
+                && !program.needs_cluster()
+        },
         &[],
     )?;
     let mut examples = cargo();
