@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{IMAGE, LONG, Told, cluster, launcher, load, now};
+use support::{IMAGE, LONG, Mended, Told, cluster, fault, launcher, load, now};
 
 macro_rules! cases {
     ($($name:ident),* $(,)?) => {
@@ -68,11 +68,30 @@ fn main() -> ExitCode {
     .into_iter()
     .map(|trial| trial.with_ignored_flag(home.is_err()))
     .collect();
+    // What breaks the cluster or takes places away comes after the others.
+    let breaking: Vec<Trial> = cases![
+        a_preempted_pod_was_preempted,
+        a_killed_node_is_lost,
+        a_node_that_is_cut_off_is_lost_and_its_ghost_ends,
+        the_end_is_told_though_the_api_server_was_away,
+    ]
+    .into_iter()
+    // Asked for by name (`--ignored`): who else uses the cluster is disturbed.
+    .map(|trial| trial.with_ignored_flag(true))
+    .collect();
     match &home {
         Ok(home) => load(home),
         Err(why) => eprintln!("left out: {why}"),
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let first = libtest_mimic::run(&arguments, trials);
+    if first.has_failed() || arguments.list {
+        return first.exit_code();
+    }
+    let one_by_one = Arguments {
+        test_threads: Some(1),
+        ..arguments
+    };
+    libtest_mimic::run(&one_by_one, breaking).exit_code()
 }
 
 struct World {
@@ -92,6 +111,18 @@ fn run() -> auria_core::RunId {
 }
 
 impl World {
+    /// From now on with another compute.
+    fn with_compute(&mut self, text: &str) {
+        self.compute = serde_saphyr::from_str(text).unwrap();
+        self.executor = Self::made(
+            &self.client,
+            &self.namespace,
+            &self.compute,
+            &self.told,
+            &self.relay,
+        );
+    }
+
     fn new(client: Client, namespace: String) -> Self {
         let (told, relay) = (Arc::new(Told::default()), Relay::default());
         let compute: Compute = serde_saphyr::from_str(
@@ -662,4 +693,94 @@ async fn kubernetes_vouches_for_callers(world: World) {
             Vouched::Nobody
         );
     }
+}
+
+const SLEEPS: &str = "trap 'exit 143' TERM; sleep 300 & wait";
+const ON_N3: &str = "
+image_pull_policy: Never
+node_patience: 2s
+node_selector: {kubernetes.io/hostname: n3}
+";
+
+async fn a_preempted_pod_was_preempted(mut world: World) {
+    let priorities: Api<PriorityClass> = Api::all(world.client.clone());
+    let name = format!("high-{}", world.namespace);
+    let class = json!({"metadata": {"name": name}, "value": 1000});
+    let class = serde_json::from_value(class).unwrap();
+    priorities
+        .create(&PostParams::default(), &class)
+        .await
+        .unwrap();
+    world.with_compute("image_pull_policy: Never");
+    // Both GPUs of its node, twice.
+    let mut low = world.ticket("low", SLEEPS);
+    low.resources.gpus = 2;
+    world.start(&low).await;
+    world.runs(&low.attempt).await;
+    world.with_compute(&format!("image_pull_policy: Never\npriority_class: {name}"));
+    let mut high = world.ticket("high", "sleep 1");
+    high.resources.gpus = 2;
+    world.start(&high).await;
+    let message = world.ends_with(&low, Cause::Preempted).await;
+    assert!(
+        message.contains("the scheduler gave its place"),
+        "{message}"
+    );
+    assert_eq!(world.last(&high.attempt).await, GONE);
+    let _ = priorities.delete(&name, &DeleteParams::default()).await;
+}
+
+async fn a_killed_node_is_lost(mut world: World) {
+    world.with_compute(ON_N3);
+    let ticket = world.ticket("step", SLEEPS);
+    world.start(&ticket).await;
+    world.runs(&ticket.attempt).await;
+    fault(&["kill-node", "n3"]);
+    let _mended = Mended(&["start-node", "n3"]);
+    let message = world.ends_with(&ticket, Cause::NodeLost).await;
+    assert!(message.contains("its node n3 does not answer"), "{message}");
+    assert!(world.executor.list(&run()).await.unwrap().is_empty());
+    // Nobody but us takes its object away.
+    world.pod_is(&ticket.attempt, |pod| pod.is_none()).await;
+}
+
+async fn a_node_that_is_cut_off_is_lost_and_its_ghost_ends(mut world: World) {
+    world.with_compute(ON_N3);
+    let ticket = world.ticket("step", SLEEPS);
+    world.start(&ticket).await;
+    world.runs(&ticket.attempt).await;
+    {
+        fault(&["cut-node", "n3"]);
+        let _mended = Mended(&["join-node", "n3"]);
+        world.ends_with(&ticket, Cause::NodeLost).await;
+        world.pod_is(&ticket.attempt, |pod| pod.is_none()).await;
+    }
+    // The same number again, on the same node, while the ghost of the first is ended there.
+    world
+        .told
+        .0
+        .lock()
+        .unwrap()
+        .insert(ticket.attempt.clone(), "exit 0".to_owned());
+    world.news.clear();
+    world.start(&ticket).await;
+    assert_eq!(world.last(&ticket.attempt).await, GONE);
+}
+
+async fn the_end_is_told_though_the_api_server_was_away(mut world: World) {
+    let ticket = world.ticket("step", "sleep 3; exit 5");
+    world.start(&ticket).await;
+    world.runs(&ticket.attempt).await;
+    {
+        fault(&["kill", "apiserver"]);
+        let _mended = Mended(&["start", "apiserver"]);
+        let again = world.executor.start(&ticket).await;
+        assert!(
+            matches!(again, Err(StartError::Unavailable { .. })),
+            "{again:?}"
+        );
+        assert!(world.executor.list(&run()).await.is_err());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
+    world.ends_with(&ticket, Cause::NodeLost).await;
 }

@@ -2,6 +2,7 @@
 //! what is known, then what happens. A launcher's word comes by way of the broker
 //! ([`Wake`]), long before the cluster shows the same. It decides nothing.
 
+use auria_core::outcome::Cause;
 use auria_core::run::AttemptNews;
 use auria_core::{AttemptId, RunId};
 use auria_engine::executor::{AttemptEvent, Happened, WatchError, is_last};
@@ -39,8 +40,32 @@ struct Known {
     has_pod: bool,
     /// We were asked to stop it.
     stopped: bool,
-    /// What a stop leaves for publishing, as its Pod says.
-    publish_grace_ms: Option<u64>,
+    /// What its Pod says.
+    pod: PodSays,
+}
+
+/// What a Pod says that its launcher cannot know.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PodSays {
+    /// What a stop leaves for publishing.
+    pub(super) publish_grace_ms: Option<u64>,
+    /// The scheduler gives its place to something else.
+    pub(super) preempted: bool,
+}
+
+impl Known {
+    /// A launcher that got SIGTERM knows that it was taken away, and not by whom.
+    fn tell_apart(&self, news: &mut AttemptNews) {
+        if let AttemptNews::Ended { end } = news
+            && end.cause == Cause::Evicted
+        {
+            if self.stopped {
+                end.cause = Cause::Canceled;
+            } else if self.pod.preempted {
+                end.cause = Cause::Preempted;
+            }
+        }
+    }
 }
 
 impl Wake for Relay {
@@ -59,10 +84,11 @@ impl Relay {
     }
 
     /// Tells every watcher of the attempt's run, and those to come.
-    pub(super) fn news(&self, attempt: &AttemptId, news: AttemptNews) {
+    pub(super) fn news(&self, attempt: &AttemptId, mut news: AttemptNews) {
         let mut state = self.state();
         let last = is_last(&news);
         let known = state.attempts.entry(attempt.clone()).or_default();
+        known.tell_apart(&mut news);
         known
             .news
             .retain(|old| !last && std::mem::discriminant(old) != std::mem::discriminant(&news));
@@ -132,11 +158,11 @@ impl Relay {
     }
 
     /// A Pod of the attempt is there.
-    pub(super) fn pod_seen(&self, attempt: &AttemptId, publish_grace_ms: Option<u64>) {
+    pub(super) fn pod_seen(&self, attempt: &AttemptId, says: PodSays) {
         let mut state = self.state();
         let known = state.attempts.entry(attempt.clone()).or_default();
         known.has_pod = true;
-        known.publish_grace_ms = publish_grace_ms;
+        known.pod = says;
     }
 
     /// The attempt is started anew: what was known was of an earlier Pod.
@@ -164,7 +190,7 @@ impl Relay {
         let mut state = self.state();
         let known = state.attempts.get_mut(attempt)?;
         known.stopped = true;
-        known.publish_grace_ms
+        known.pod.publish_grace_ms
     }
 
     pub(super) fn was_stopped(&self, attempt: &AttemptId) -> bool {
@@ -177,9 +203,10 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use super::{QUEUE, Relay};
-    use auria_core::AttemptId;
+    use super::{PodSays, QUEUE, Relay};
+    use auria_core::outcome::{Cause, EndRecord, Timings};
     use auria_core::run::{AttemptNews, Phase};
+    use auria_core::{AttemptId, Timestamp};
     use auria_engine::executor::{AttemptEvent, Happened};
     use auria_engine::relay::Wake;
 
@@ -218,13 +245,55 @@ mod tests {
         let relay = Relay::default();
         let one = attempt("one");
         let (_, _events) = relay.watch(&one.run);
-        relay.pod_seen(&one, None);
+        relay.pod_seen(&one, PodSays::default());
         relay.news(&one, AttemptNews::ClaimLost);
         assert!(relay.has_ended(&one));
         assert_eq!(relay.pod_gone(&one), (false, false));
         // Nothing is known of it any more.
         assert!(!relay.has_ended(&one));
         assert_eq!(relay.pod_gone(&one), (true, false));
+    }
+
+    #[test]
+    fn who_took_an_attempt_away_is_told_by_its_pod() {
+        let one = attempt("one");
+        let end = AttemptNews::Ended {
+            end: EndRecord {
+                attempt: one.clone(),
+                nonce: None,
+                cause: Cause::Evicted,
+                exit_code: Some(143),
+                message: String::new(),
+                last_lines: Vec::new(),
+                timings: Timings::default(),
+                checkpoint: None,
+                published: None,
+                node: None,
+                started: None,
+                ended: Timestamp(0),
+            },
+        };
+        for (preempted, stopped, expected) in [
+            (false, false, Cause::Evicted),
+            (true, false, Cause::Preempted),
+            (true, true, Cause::Canceled),
+        ] {
+            let relay = Relay::default();
+            let (_, mut events) = relay.watch(&one.run);
+            let says = PodSays {
+                preempted,
+                ..PodSays::default()
+            };
+            relay.pod_seen(&one, says);
+            if stopped {
+                relay.stopping(&one);
+            }
+            relay.news(&one, end.clone());
+            match events.try_recv().unwrap().unwrap().happened {
+                Happened::News(AttemptNews::Ended { end }) => assert_eq!(end.cause, expected),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

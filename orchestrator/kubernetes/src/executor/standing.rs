@@ -300,6 +300,11 @@ fn condition<'p>(pod: &'p Pod, kind: &str) -> Option<&'p PodCondition> {
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
+/// Whether the scheduler gives its place to something else.
+pub(super) fn is_preempted(pod: &Pod) -> bool {
+    reason(pod) == Some("PreemptionByScheduler")
+}
+
 /// Why the cluster takes a Pod away.
 fn reason(pod: &Pod) -> Option<&str> {
     let condition = condition(pod, "DisruptionTarget")?;

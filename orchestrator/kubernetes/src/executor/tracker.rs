@@ -1,7 +1,8 @@
 //! The one watch of the namespace: tells what Pods say and launchers did not, gives up
 //! what waits in vain, and takes Pods away once they are no use. Ends with its executor.
 
-use super::standing::{OVERDUE_MS, Over, Standing, deleted, standing};
+use super::hub::PodSays;
+use super::standing::{OVERDUE_MS, Over, Standing, deleted, is_preempted, standing};
 use super::{Inner, Relay};
 use crate::names;
 use auria_core::outcome::Cause;
@@ -34,6 +35,9 @@ struct Tracked {
     trouble: Option<Timestamp>,
     /// When to look at it again.
     due: Option<Timestamp>,
+    /// Its end was told: that its object goes is no news, also where the same number has
+    /// been started again since.
+    over: bool,
     /// It is being removed.
     removing: bool,
     /// What to tell once it is removed.
@@ -122,7 +126,11 @@ impl Tracker {
         let annotations = pod.metadata.annotations.as_ref();
         let publish_grace_ms =
             annotations.and_then(|annotations| annotations.get(names::PUBLISH_GRACE)?.parse().ok());
-        self.relay().pod_seen(&attempt, publish_grace_ms);
+        let says = PodSays {
+            publish_grace_ms,
+            preempted: is_preempted(&pod),
+        };
+        self.relay().pod_seen(&attempt, says);
         let before = before.filter(|before| before.pod.metadata.uid == pod.metadata.uid);
         let mut tracked = before.unwrap_or_else(|| Tracked {
             attempt,
@@ -130,6 +138,7 @@ impl Tracker {
             told: None,
             trouble: None,
             due: None,
+            over: false,
             removing: false,
             parting: None,
         });
@@ -209,6 +218,7 @@ impl Tracker {
             Standing::Over(over) => {
                 let (stuck, finished) = (over.stuck, over.finished.unwrap_or(now));
                 let well = over.exit_code == Some(0);
+                tracked.over = true;
                 if !self.relay().has_ended(&attempt) {
                     let news = self.parting(&attempt, *over);
                     self.relay().news(&attempt, news);
@@ -307,18 +317,15 @@ impl Tracker {
         else {
             return;
         };
-        let known = self
-            .pods
-            .get(&name)
-            .is_some_and(|tracked| tracked.pod.metadata.uid == pod.metadata.uid);
-        let parting = if known {
-            self.pods.remove(&name).and_then(|tracked| tracked.parting)
-        } else {
-            None
-        };
-        let news = parting.unwrap_or_else(|| self.parting(&attempt, deleted(&pod)));
+        let is_it = |tracked: &Tracked| tracked.pod.metadata.uid == pod.metadata.uid;
+        let known = self.pods.get(&name).is_some_and(is_it);
+        let tracked = if known { self.pods.remove(&name) } else { None };
         let (open, _) = self.relay().pod_gone(&attempt);
-        if open && known {
+        let Some(tracked) = tracked else { return };
+        if open && !tracked.over {
+            let news = tracked
+                .parting
+                .unwrap_or_else(|| self.parting(&attempt, deleted(&pod)));
             self.relay().news(&attempt, news);
         }
     }

@@ -27,11 +27,19 @@ pub const IMAGE: &str = "test.local/told:2";
 
 /// `target/cluster` of the project, where a cluster runs.
 #[expect(clippy::disallowed_methods, reason = "a program's main")]
-pub fn cluster() -> Result<PathBuf, String> {
-    let home = std::env::var_os("AURIA_TEST_CLUSTER").map_or_else(
+pub fn home() -> PathBuf {
+    std::env::var_os("AURIA_TEST_CLUSTER").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cluster"),
         PathBuf::from,
-    );
+    )
+}
+
+/// The same, where its API answers.
+///
+/// # Errors
+/// Why not.
+pub fn cluster() -> Result<PathBuf, String> {
+    let home = home();
     let kubectl = Command::new(home.join("bin/kubectl"))
         .args(["--kubeconfig".as_ref(), home.join("kubeconfig").as_os_str()])
         .args(["get", "--raw", "/readyz", "--request-timeout=5s"])
@@ -55,6 +63,29 @@ pub fn load(home: &Path) {
         .status()
         .expect("xtask is there");
     assert!(done.success(), "the image is not loaded");
+}
+
+/// `cargo xtask cluster fault` with these words.
+#[expect(clippy::disallowed_methods, reason = "a test's own program")]
+pub fn fault(words: &[&str]) {
+    let home = cluster().unwrap_or_else(|_| home());
+    let xtask = std::env::var_os("AURIA_TEST_XTASK")
+        .map_or_else(|| home.join("../debug/xtask"), PathBuf::from);
+    let done = Command::new(xtask)
+        .args(["cluster", "fault"])
+        .args(words)
+        .status()
+        .expect("xtask is there");
+    assert!(done.success(), "xtask cluster fault {words:?}");
+}
+
+/// Mends what a test broke, also where it has failed.
+pub struct Mended(pub &'static [&'static str]);
+
+impl Drop for Mended {
+    fn drop(&mut self) {
+        fault(self.0);
+    }
 }
 
 /// A docker archive: busybox, and a launcher that is a script.
