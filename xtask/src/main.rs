@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo | test | cluster | simulate | bench | libtorch | schema | weed`.
+//! The project's own tasks: `cargo xtask demo | test | cluster | simulate | bench | launcher | libtorch | schema | weed`.
 //!
 //! A blocking program that calls other programs and says what it does. It is no part of the
 //! product: nothing here is linked into a binary that users run.
@@ -8,6 +8,7 @@ mod cluster;
 mod demo;
 mod engines;
 mod fuzz;
+mod launcher;
 mod libtorch;
 mod lock;
 mod processes;
@@ -81,6 +82,13 @@ Examples:
   cargo xtask bench local
   cargo xtask bench local --peers snakemake --rounds 3")]
     Bench(bench::Bench),
+    /// Build the launcher that runs in Pods: one static binary, target/static/auria-launcher
+    #[command(after_help = "\
+It needs no C library, no certificates and no resolver of the image that it runs in.
+
+Examples:
+  cargo xtask launcher")]
+    Launcher,
     /// Put the CPU part of libtorch 2.11.0 under target/libtorch if it is absent, and print where it is
     #[command(after_help = "\
 The wheels come through `python3 -m pip download`, are checked against recorded SHA-256 digests and
@@ -119,6 +127,7 @@ fn main() -> ExitCode {
         Task::Cluster(cluster) => cluster.run(),
         Task::Simulate(simulate) => simulate.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Launcher => launcher::build().map(|path| println!("{}", path.display())),
         Task::Libtorch { to } => libtorch::install(to).map(|path| println!("{}", path.display())),
         Task::Schema { check } => schema::run(check),
         Task::Weed { to } => tools::seaweedfs(to).map(|path| println!("{}", path.display())),

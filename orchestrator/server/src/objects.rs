@@ -23,6 +23,7 @@ use object_store::{
 };
 use serde::Deserialize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -47,8 +48,11 @@ pub(crate) enum Verb {
     Read,
     /// To list what is below it.
     List,
-    /// To write it, whatever is there.
+    /// To write these bytes to it, whatever is there.
     Write,
+    /// To write it, whatever is there, with bytes that are not seen here: by a signed URL,
+    /// in parts, in a stream.
+    Lend,
     /// To create it with these bytes.
     Create,
     /// To delete it.
@@ -79,6 +83,7 @@ struct Inner {
     grant: StoreGrant,
     held: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    passed: AtomicU64,
 }
 
 impl Served {
@@ -96,6 +101,7 @@ impl Served {
                 grant,
                 held: Arc::new(Semaphore::new(HELD / UNIT)),
                 streams: Arc::new(Semaphore::new(STREAMS)),
+                passed: AtomicU64::new(0),
             }),
         }
     }
@@ -106,6 +112,16 @@ impl Served {
 
     pub(crate) fn grant(&self) -> &StoreGrant {
         &self.inner.grant
+    }
+
+    /// Bytes of files that went through here, and not by signed URLs.
+    pub(crate) fn through(&self) -> u64 {
+        self.inner.passed.load(Ordering::Relaxed)
+    }
+
+    fn passed(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.inner.passed.fetch_add(bytes, Ordering::Relaxed);
     }
 
     fn objects(&self) -> &Arc<dyn ObjectStore> {
@@ -304,9 +320,9 @@ async fn read(
     let found = found.map_err(|error| Refusal::of_store(&error))?;
     let (meta, range) = (found.meta.clone(), found.range.clone());
     // The turn goes back when the last byte has gone.
-    let stream = found.into_stream().map(move |bytes| {
+    let stream = found.into_stream().inspect_ok(move |bytes| {
         let _turn = &turn;
-        bytes
+        served.passed(bytes.len());
     });
     let mut response = Body::from_stream(stream).into_response();
     let headers = response.headers_mut();
@@ -356,14 +372,16 @@ async fn write(
             create(&served, &*caller, &path, bytes).await
         }
         Some("overwrite") => {
-            caller.may(Verb::Write, &path, None).await?;
             let put = match length(&headers) {
                 Some(length) if length <= LARGEST_BODY => {
                     let (bytes, _room) = served.whole(Some(length), body, LARGEST_BODY).await?;
                     arrived(&headers, &bytes)?;
+                    caller.may(Verb::Write, &path, Some(&bytes)).await?;
+                    served.passed(bytes.len());
                     served.objects().put(&path, bytes.into()).await
                 }
                 _ => {
+                    caller.may(Verb::Lend, &path, None).await?;
                     let _turn = served.stream().await?;
                     let stream =
                         body.into_data_stream()
@@ -528,7 +546,7 @@ async fn sign(
         let path = object(&request.path)?;
         let verb = match request.to {
             SignFor::Get => Verb::Read,
-            SignFor::Put | SignFor::Part { .. } => Verb::Write,
+            SignFor::Put | SignFor::Part { .. } => Verb::Lend,
         };
         caller.may(verb, &path, None).await?;
         let url = if served.grant().signs {
@@ -548,7 +566,7 @@ async fn begin(
     Json(asked): Json<BeginParts>,
 ) -> Result<Json<Begun>, Refusal> {
     let path = object(&asked.path)?;
-    caller.may(Verb::Write, &path, None).await?;
+    caller.may(Verb::Lend, &path, None).await?;
     let begun = served.store().begin_parts(&path).await;
     let begun = begun.map_err(|error| Refusal::of_store(&error))?;
     Ok(Json(match begun {
@@ -565,9 +583,10 @@ async fn part(
     body: Body,
 ) -> Result<Json<PartTaken>, Refusal> {
     let path = object(&query.path)?;
-    caller.may(Verb::Write, &path, None).await?;
+    caller.may(Verb::Lend, &path, None).await?;
     let (bytes, _room) = served.whole(length(&headers), body, LARGEST_PART).await?;
     arrived(&headers, &bytes)?;
+    served.passed(bytes.len());
     let sent = served
         .store()
         .put_part(&path, &query.upload, query.part, bytes);
@@ -581,7 +600,7 @@ async fn complete(
     Json(asked): Json<CompleteParts>,
 ) -> Result<Response, Refusal> {
     let path = object(&asked.path)?;
-    caller.may(Verb::Write, &path, None).await?;
+    caller.may(Verb::Lend, &path, None).await?;
     let done = served
         .store()
         .complete_parts(&path, &asked.upload, asked.parts);
@@ -594,7 +613,7 @@ async fn abort(
     Json(asked): Json<BeginParts>,
 ) -> Result<StatusCode, Refusal> {
     let path = object(&asked.path)?;
-    caller.may(Verb::Write, &path, None).await?;
+    caller.may(Verb::Lend, &path, None).await?;
     let Some(upload) = asked.upload else {
         return Err(Refusal::new(StatusCode::BAD_REQUEST, "which upload?"));
     };

@@ -159,6 +159,12 @@ impl Broker {
         }))
     }
 
+    /// Bytes of files that went through this broker, and not by signed URLs.
+    #[must_use]
+    pub fn through(&self) -> u64 {
+        self.0.served.through()
+    }
+
     /// What it answers, on a port of its own.
     pub fn router(&self) -> Router {
         let begin = Router::new()

@@ -182,7 +182,7 @@ impl Rights for AttemptRights {
         let allowed = match verb {
             Verb::Read => self.is_readable(path),
             Verb::List => self.is_listable(path),
-            Verb::Write | Verb::Delete => self.is_own(path),
+            Verb::Write | Verb::Lend | Verb::Delete => self.is_own(path),
             Verb::Create => bytes.is_some_and(|bytes| self.is_creatable(path, bytes)),
         };
         if !allowed {
@@ -191,7 +191,7 @@ impl Rights for AttemptRights {
         // Records that are created once are safe whoever writes them; the rest ends with
         // the attempt's chance to count.
         let record = [&self.end, &self.outcome].contains(&path);
-        let changes = matches!(verb, Verb::Write | Verb::Create | Verb::Delete);
+        let changes = !matches!(verb, Verb::Read | Verb::List);
         if changes && !record && self.standing.is_over(&self.attempt, &self.nonce).await? {
             return Err(
                 Refusal::new(StatusCode::FORBIDDEN, "the attempt is over").of_kind(ATTEMPT_LOST)

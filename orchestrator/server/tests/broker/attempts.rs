@@ -10,30 +10,13 @@ use auria_engine::relay::TicketIssuer;
 use auria_store::logs::LogReader;
 use auria_store::testing::Weed;
 use auria_store::{artifact, layout, snapshot};
-use futures::future::BoxFuture;
 use std::time::Duration;
 
-type Case = (&'static str, fn() -> BoxFuture<'static, ()>);
-
-macro_rules! cases {
-    ($($name:ident),+ $(,)?) => {
-        pub(crate) fn cases() -> Vec<Case> {
-            vec![$((stringify!($name), || Box::pin($name()))),+]
-        }
-    };
-}
-
-cases! {
-    steps_hand_on_files_through_a_folder,
-    steps_hand_on_files_through_a_bucket,
-    a_broker_that_is_started_anew_goes_on,
-}
-
-async fn steps_hand_on_files_through_a_folder() {
+pub(crate) async fn steps_hand_on_files_through_a_folder() {
     steps_hand_on_files(World::new(Behind::Folder).await).await;
 }
 
-async fn steps_hand_on_files_through_a_bucket() {
+pub(crate) async fn steps_hand_on_files_through_a_bucket() {
     let Some(weed) = Weed::start().await else {
         return;
     };
@@ -155,7 +138,7 @@ fn heard_in_order(world: &World) {
 
 /// The broker goes away while the command runs, and another, which remembers nothing, is
 /// there when the step has outputs to publish and an outcome to commit.
-async fn a_broker_that_is_started_anew_goes_on() {
+pub(crate) async fn a_broker_that_is_started_anew_goes_on() {
     let mut world = World::new(Behind::Folder).await;
     let gate = world.dir.path().join("gate");
     let step = ticket(

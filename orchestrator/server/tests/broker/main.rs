@@ -9,8 +9,38 @@
 )]
 
 mod attempts;
+mod bulk;
+mod refusals;
+mod remote;
+mod secrets;
+mod users;
 mod world;
 
+// The store's own pieces, for a store behind HTTP.
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "not every piece is for a store behind HTTP"
+)]
+#[path = "../../../store/tests/conformance/files.rs"]
+mod files;
+#[allow(dead_code, reason = "not every piece is for a store behind HTTP")]
+#[path = "../../../store/tests/conformance/fixtures.rs"]
+mod fixtures;
+#[allow(dead_code, reason = "not every piece is for a store behind HTTP")]
+#[path = "../../../store/tests/conformance/index.rs"]
+mod index;
+#[allow(dead_code, reason = "not every piece is for a store behind HTTP")]
+#[path = "../../../store/tests/conformance/records.rs"]
+mod records;
+#[allow(dead_code, reason = "not every piece is for a store behind HTTP")]
+#[path = "../../../store/tests/conformance/snapshots.rs"]
+mod snapshots;
+#[allow(dead_code, reason = "not every piece is for a store behind HTTP")]
+#[path = "../../../store/tests/conformance/streams.rs"]
+mod streams;
+
+use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
@@ -22,7 +52,7 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(2));
-    let trials = attempts::cases().into_iter().map(|(name, case)| {
+    let trials = cases().into_iter().map(|(name, case)| {
         Trial::test(name, move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(4)
@@ -33,4 +63,34 @@ fn main() -> ExitCode {
         })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+type Case = (&'static str, fn() -> BoxFuture<'static, ()>);
+
+macro_rules! cases {
+    ($($module:ident :: $name:ident),+ $(,)?) => {
+        fn cases() -> Vec<Case> {
+            vec![$((stringify!($name), || Box::pin($module::$name()))),+]
+        }
+    };
+}
+
+cases! {
+    attempts::a_broker_that_is_started_anew_goes_on,
+    attempts::steps_hand_on_files_through_a_bucket,
+    attempts::steps_hand_on_files_through_a_folder,
+    bulk::much_goes_straight_to_a_bucket,
+    refusals::a_claim_is_granted_once,
+    refusals::a_session_stays_within_its_claim,
+    refusals::an_attempt_speaks_for_itself_alone,
+    refusals::nobody_passes_without_a_token_that_counts,
+    refusals::nothing_is_signed_for_an_attempt_that_has_lost,
+    refusals::what_is_too_large_is_refused,
+    remote::a_bucket_behind_http_is_a_store,
+    remote::a_folder_behind_http_is_a_store,
+    remote::one_creator_wins_through_a_server,
+    secrets::a_step_finds_no_token,
+    users::a_user_submits_and_cancels_over_the_api,
+    users::changes_of_a_run_come_as_events,
+    users::nobody_gets_into_the_api_without_being_vouched_for,
 }

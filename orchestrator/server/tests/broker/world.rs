@@ -111,6 +111,10 @@ impl World {
         self.listening = Some(listen(&self.broker, authority, listener));
     }
 
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
     pub(crate) fn journal(&self, ticket: &Ticket) -> Journal {
         Journal::new(self.store.clone(), ticket.attempt.run.clone())
     }

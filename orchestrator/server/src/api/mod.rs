@@ -1,0 +1,202 @@
+//! The beginning of `/api/v1`: what users and their command lines ask. The same store
+//! protocol as the broker's, with a user's rights, so that every command that reads or
+//! writes a store works over it; starting a run; its changes as server-sent events. Who a
+//! token belongs to, and what it may do, is for a [`Vouch`] to say; what drives runs is
+//! behind [`Runs`]. It decides nothing about a run.
+
+mod events;
+mod rights;
+mod vouch;
+
+pub use vouch::{Action, Denied, User, Vouch};
+
+use crate::caller::{bearer, checked_version};
+use crate::objects::{self, Rights, Served};
+use crate::problem::Refusal;
+use async_trait::async_trait;
+use auria_core::RunId;
+use auria_core::protocol::{API, LARGEST_BODY, PROTOCOL_VERSION};
+use auria_engine::feed::Feed;
+use auria_store::Store;
+use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use rights::UserRights;
+use serde::Serialize;
+use std::sync::Arc;
+use vouch::Vouched;
+
+/// What drives runs, as the API sees it.
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// Asks that a run is driven whose `run.json` stands in the store. Again: nothing
+    /// happens.
+    async fn start(&self, run: &RunId, by: &User) -> Result<(), NotStarted>;
+    /// Asks those who drive a run to look at its log: somebody wrote there, as who cancels
+    /// it does. It must not block, and may forget.
+    fn nudge(&self, run: &RunId);
+    /// The changes of a run that is driven from here; none of another.
+    fn feed(&self, run: &RunId) -> Option<Feed>;
+}
+
+/// A run was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStarted {
+    /// There is none of this name, or it is not ready.
+    #[error("{message}")]
+    Refused {
+        /// Why, for people.
+        message: String,
+    },
+    /// Not at this moment; ask again.
+    #[error("{message}")]
+    Unavailable {
+        /// Why, for people.
+        message: String,
+    },
+}
+
+/// What an API is made of.
+pub struct ApiOptions {
+    /// The store, opened for writing.
+    pub store: Store,
+    /// Says who shows a token, and what they may.
+    pub vouch: Arc<dyn Vouch>,
+    /// Drives runs.
+    pub runs: Arc<dyn Runs>,
+    /// Whether data goes straight to the store by signed URLs: where users reach it.
+    pub sign: bool,
+    /// Certificates (PEM) that the store's own may be signed by, for users.
+    pub store_authorities: Option<String>,
+}
+
+impl std::fmt::Debug for ApiOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ApiOptions({:?})", self.store)
+    }
+}
+
+/// The API. Clones are the same one.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    served: Served,
+    vouched: Vouched,
+    runs: Arc<dyn Runs>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Api({:?})", self.0.served.store())
+    }
+}
+
+/// What this server is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Version {
+    /// The release.
+    pub version: &'static str,
+    /// The protocol.
+    pub protocol: u32,
+}
+
+/// The token of a request, for the checks of single calls.
+#[derive(Clone)]
+struct Shown(Arc<str>);
+
+impl Api {
+    /// The API of these options.
+    #[must_use]
+    pub fn new(options: ApiOptions) -> Self {
+        let ApiOptions {
+            store,
+            vouch,
+            runs,
+            sign,
+            store_authorities,
+        } = options;
+        Self(Arc::new(Inner {
+            served: Served::new(store, sign, store_authorities),
+            vouched: Vouched::new(vouch),
+            runs,
+        }))
+    }
+
+    /// What it answers, on a port of its own. `/healthz` alone needs no token.
+    pub fn router(&self) -> Router {
+        let calls = Router::new()
+            .route("/version", get(version))
+            .route("/runs/{run}", post(start))
+            .route("/runs/{run}/events", get(events::events))
+            .with_state(self.clone());
+        let store =
+            objects::routes(self.0.served.clone()).route_layer(axum::middleware::from_fn(checked));
+        let all = calls
+            .merge(store)
+            .layer(DefaultBodyLimit::max(LARGEST_BODY))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), known));
+        let router = Router::new()
+            .nest(API, all)
+            .route("/healthz", get(async || "ok\n"))
+            .fallback(async || Refusal::unknown());
+        crate::caller::bounded(router)
+    }
+}
+
+/// Lets those pass whose token somebody vouches for.
+async fn known(
+    State(api): State<Api>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let token: Arc<str> = bearer(request.headers())
+        .filter(|token| !token.is_empty())
+        .ok_or_else(Refusal::unknown)?
+        .into();
+    // Whoever may not even look is told no more than that.
+    let user = api.0.vouched.vouch(&token, Action::Read).await?;
+    let rights: Arc<dyn Rights> = Arc::new(UserRights::new(api.clone(), Arc::clone(&token)));
+    request.extensions_mut().insert(user);
+    request.extensions_mut().insert(Shown(token));
+    request.extensions_mut().insert(rights);
+    Ok(next.run(request).await)
+}
+
+async fn checked(request: Request, next: Next) -> Result<Response, Refusal> {
+    checked_version(request.headers())?;
+    Ok(next.run(request).await)
+}
+
+async fn version() -> Json<Version> {
+    Json(Version {
+        version: env!("CARGO_PKG_VERSION"),
+        protocol: PROTOCOL_VERSION,
+    })
+}
+
+/// The run that a path names.
+fn run_of(text: &str) -> Result<RunId, Refusal> {
+    text.parse().map_err(|error: auria_core::ids::NameError| {
+        Refusal::new(StatusCode::NOT_FOUND, error.to_string())
+    })
+}
+
+async fn start(
+    State(api): State<Api>,
+    Extension(Shown(token)): Extension<Shown>,
+    Path(run): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let run = run_of(&run)?;
+    let user = api.0.vouched.vouch(&token, Action::Create).await?;
+    match api.0.runs.start(&run, &user).await {
+        Ok(()) => Ok(StatusCode::ACCEPTED),
+        Err(NotStarted::Refused { message }) => Err(Refusal::new(StatusCode::CONFLICT, message)),
+        Err(NotStarted::Unavailable { message }) => {
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The API with a user's command line before it: who gets in, what they may write, and the
+//! changes of a run as they come.
+
+use crate::fixtures;
+use crate::world::{Behind, World};
+use async_trait::async_trait;
+use auria_core::outcome::{Decision, LogRecord};
+use auria_core::protocol::API;
+use auria_core::{RunId, Timestamp};
+use auria_engine::feed::Feed;
+use auria_server::Listening;
+use auria_server::api::{Action, Api, ApiOptions, Denied, NotStarted, Runs, User, Vouch};
+use auria_store::remote::{Remote, RemoteOptions};
+use auria_store::runs::RunState;
+use auria_store::{Append, ErrorKind, Journal, Store, StorePath, layout, runs, snapshot};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+/// Knows three tokens.
+#[derive(Default)]
+struct Tokens {
+    asked: Mutex<u32>,
+}
+
+#[async_trait]
+impl Vouch for Tokens {
+    async fn vouch(&self, token: &str, action: Action) -> Result<User, Denied> {
+        *self.asked.lock().unwrap() += 1;
+        let name = match token {
+            "writer" => "wanda",
+            "reader" => "rita",
+            "nobody" => "norbert",
+            _ => return Err(Denied::Unknown),
+        };
+        let may = name == "wanda" || (name == "rita" && action == Action::Read);
+        let user = name.to_owned();
+        if may {
+            Ok(User { name: user })
+        } else {
+            Err(Denied::Forbidden { user })
+        }
+    }
+}
+
+/// Remembers what it is asked.
+#[derive(Default)]
+struct Started {
+    asked: Mutex<Vec<String>>,
+    feed: Mutex<Option<Feed>>,
+}
+
+#[async_trait]
+impl Runs for Started {
+    async fn start(&self, run: &RunId, by: &User) -> Result<(), NotStarted> {
+        self.asked
+            .lock()
+            .unwrap()
+            .push(format!("start {run} by {}", by.name));
+        Ok(())
+    }
+
+    fn nudge(&self, run: &RunId) {
+        self.asked.lock().unwrap().push(format!("nudge {run}"));
+    }
+
+    fn feed(&self, _run: &RunId) -> Option<Feed> {
+        self.feed.lock().unwrap().clone()
+    }
+}
+
+struct Served {
+    world: World,
+    url: String,
+    tokens: Arc<Tokens>,
+    started: Arc<Started>,
+    _listening: Listening,
+}
+
+impl Served {
+    async fn new() -> Self {
+        let world = World::new(Behind::Folder).await;
+        let (tokens, started) = (Arc::<Tokens>::default(), Arc::<Started>::default());
+        let api = Api::new(ApiOptions {
+            store: world.store.clone(),
+            vouch: Arc::<Tokens>::clone(&tokens),
+            runs: Arc::<Started>::clone(&started),
+            sign: false,
+            store_authorities: None,
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let tls = world.authority().server(&["127.0.0.1".to_owned()]).unwrap();
+        let listening = Listening::start(listener, tls, api.router()).unwrap();
+        Self {
+            world,
+            url,
+            tokens,
+            started,
+            _listening: listening,
+        }
+    }
+
+    async fn store(&self, token: &str) -> Result<Store, auria_store::StoreError> {
+        let remote = Remote::new(&RemoteOptions {
+            url: self.url.clone(),
+            base: API,
+            token: token.to_owned(),
+            authority: Some(self.world.authority().certificate().to_owned()),
+        })?;
+        remote.store(&remote.grant().await?)
+    }
+
+    async fn ask(&self, method: &str, path: &str, token: Option<&str>) -> (u16, String) {
+        let authority = self.world.authority().certificate();
+        let certificate = reqwest::Certificate::from_pem(authority.as_bytes()).unwrap();
+        let client = reqwest::Client::builder().tls_certs_only([certificate]);
+        let mut request = client
+            .build()
+            .unwrap()
+            .request(method.parse().unwrap(), format!("{}{path}", self.url));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+}
+
+fn cancel(seq: u64) -> LogRecord {
+    LogRecord {
+        seq,
+        epoch: 1,
+        nonce: fixtures::nonce(seq),
+        at: Timestamp(1),
+        decision: Decision::CancelRequested {
+            by: "wanda".to_owned(),
+        },
+    }
+}
+
+pub(crate) async fn a_user_submits_and_cancels_over_the_api() {
+    let served = Served::new().await;
+    let store = served.store("writer").await.unwrap();
+    // As `submit` does it: the run, its snapshot, ready.
+    let code = served.world.dir.path().join("code");
+    std::fs::create_dir(&code).unwrap();
+    std::fs::write(code.join("run.sh"), "true").unwrap();
+    let scanned = snapshot::scan(&code, &[]).await.unwrap();
+    let mut record = fixtures::run_json("kathi-1", 1, 1_000);
+    record.state = RunState::Preparing;
+    record.snapshots.insert(scanned.digest);
+    runs::create(&store, &record).await.unwrap();
+    assert!(snapshot::upload(&store, &scanned).await.unwrap());
+    runs::mark_ready(&store, &mut record).await.unwrap();
+    let behind = &served.world.store;
+    assert_eq!(
+        runs::read(behind, &record.run).await.unwrap().state,
+        RunState::Ready
+    );
+    assert_eq!(runs::list_recent(&store, 10).await.unwrap().len(), 1);
+    let answer = served
+        .ask("POST", &format!("{API}/runs/kathi-1"), Some("writer"))
+        .await;
+    assert_eq!(answer.0, 202);
+    // As `cancel` does it.
+    let journal = Journal::new(store.clone(), record.run.clone());
+    assert_eq!(journal.append(&cancel(1)).await.unwrap(), Append::Won);
+    assert_eq!(
+        *served.started.asked.lock().unwrap(),
+        ["start kathi-1 by wanda", "nudge kathi-1"]
+    );
+
+    // What is not a user's to write.
+    let denied = |result: Result<(), auria_store::StoreError>, what: &str| {
+        let kind = result.err().map(|error| error.kind());
+        assert_eq!(kind, Some(ErrorKind::Denied), "{what}");
+    };
+    for path in [
+        "layout.json",
+        "runs/kathi-1/end.json",
+        "runs/kathi-1/run.json",
+        "runs/kathi-1/outcomes/step.json",
+        "runs/kathi-1/attempts/step/1/claim.json",
+        "runs/kathi-1/data/step/1-00000000000000aa/outputs/x",
+        "runs/kathi-1/tombstone",
+        "reuse/x.json",
+        "assets/model/m/1.json",
+        "recent/x",
+        "verdicts/00000000000000aa",
+    ] {
+        denied(store.write(&StorePath::from(path), "x").await, path);
+    }
+    denied(store.delete(&layout::run_json(&record.run)).await, "delete");
+    let mut took_over = cancel(2);
+    took_over.decision = Decision::TookOver {
+        driver: "wanda".to_owned(),
+    };
+    assert_eq!(
+        journal.append(&took_over).await.unwrap_err().kind(),
+        ErrorKind::Denied
+    );
+    let mut stolen = record.clone();
+    stolen.nonce = fixtures::nonce(9);
+    denied(
+        store
+            .write_json(&layout::run_json(&record.run), &stolen)
+            .await,
+        "run.json",
+    );
+    assert!(
+        runs::create(&store, &stolen).await.is_err(),
+        "the name is taken"
+    );
+
+    // Who may look alone.
+    let reader = served.store("reader").await.unwrap();
+    assert_eq!(runs::read(&reader, &record.run).await.unwrap(), record);
+    let journal = Journal::new(reader.clone(), record.run.clone());
+    assert_eq!(
+        journal.append(&cancel(2)).await.unwrap_err().kind(),
+        ErrorKind::Denied
+    );
+    let other = fixtures::run_json("kathi-2", 2, 2_000);
+    assert_eq!(
+        runs::create(&reader, &other).await.unwrap_err().kind(),
+        ErrorKind::Denied
+    );
+    let answer = served
+        .ask("POST", &format!("{API}/runs/kathi-1"), Some("reader"))
+        .await;
+    assert_eq!(answer.0, 403, "{}", answer.1);
+}
+
+pub(crate) async fn nobody_gets_into_the_api_without_being_vouched_for() {
+    let served = Served::new().await;
+    let session = {
+        use auria_engine::relay::TicketIssuer;
+        served.world.broker.issue(&fixtures::id("step", 1)).token
+    };
+    for (method, path) in [
+        ("GET", "/version"),
+        ("GET", "/store"),
+        ("GET", "/store/object?path=layout.json"),
+        ("GET", "/store/list?prefix="),
+        ("PUT", "/store/object?path=snapshots/x&mode=create"),
+        ("POST", "/runs/kathi-1"),
+        ("GET", "/runs/kathi-1/events"),
+    ] {
+        let path = format!("{API}{path}");
+        for (token, expected) in [
+            (None, 401),
+            (Some(""), 401),
+            (Some("unknown"), 401),
+            // An attempt's token counts for nothing here.
+            (Some(session.as_str()), 401),
+            (Some("nobody"), 403),
+        ] {
+            let (status, body) = served.ask(method, &path, token).await;
+            assert_eq!(status, expected, "{method} {path} with {token:?}: {body}");
+        }
+    }
+    assert_eq!(served.ask("GET", "/healthz", None).await.0, 200);
+    let nothing = format!("{API}/nothing");
+    for (path, token) in [
+        ("/elsewhere", None),
+        (&nothing, None),
+        (&nothing, Some("nobody")),
+    ] {
+        assert_eq!(served.ask("GET", path, token).await.0, 401, "{path}");
+    }
+    let (status, body) = served
+        .ask("GET", &format!("{API}/version"), Some("reader"))
+        .await;
+    assert_eq!(status, 200, "{body}");
+    // Answers are remembered for a moment.
+    let asked = *served.tokens.asked.lock().unwrap();
+    for _ in 0..20 {
+        served
+            .ask("GET", &format!("{API}/version"), Some("reader"))
+            .await;
+    }
+    assert_eq!(*served.tokens.asked.lock().unwrap(), asked);
+}
+
+pub(crate) async fn changes_of_a_run_come_as_events() {
+    let served = Served::new().await;
+    let path = format!("{API}/runs/kathi-1/events");
+    let (status, body) = served.ask("GET", &path, Some("reader")).await;
+    assert_eq!(status, 404);
+    assert!(body.contains("auria:not-driven"), "{body}");
+    let feed = Feed::new("kathi-1".parse().unwrap());
+    *served.started.feed.lock().unwrap() = Some(feed.clone());
+    let ask = served.ask("GET", &path, Some("reader"));
+    let speak = async {
+        // The reader has begun to follow once the feed is taken; lines before are missed.
+        for number in 0..50 {
+            feed.line(&fixtures::id("step", 1), &format!("line {number}"));
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        *served.started.feed.lock().unwrap() = None;
+        drop(feed);
+    };
+    let ((status, body), ()) = tokio::join!(ask, speak);
+    assert_eq!(status, 200);
+    assert!(
+        body.contains("event: change\ndata: {\"change\":\"line\""),
+        "{body}"
+    );
+    assert!(body.contains("line 49"), "{body}");
+}
