@@ -450,6 +450,11 @@ macro_rules! cluster_tests {
             let mut arguments = libtest_mimic::Arguments::from_args();
             arguments.test_threads = Some(1);
             let found = $crate::cluster::Cluster::find();
+            // Who started a cluster for the tests must not be told that they were skipped.
+            if let (Err(why), Some(_)) = (&found, std::env::var_os("AURIA_TEST_CLUSTER")) {
+                eprintln!("there should be a cluster: {why}");
+                return std::process::ExitCode::FAILURE;
+            }
             let mut trials = Vec::new();
             $(
                 if let Err(why) = &found {

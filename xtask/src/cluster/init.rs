@@ -2,8 +2,8 @@
 //!
 //! Started by `node` as `cargo xtask cluster node-init nI`, never by a person. It mounts the
 //! node's own folders, sets up its network, starts containerd, kubelet and kube-proxy, and
-//! collects orphans (a container's shim is one). It restarts nothing by itself: SIGHUP asks it to
-//! start those of its programs that do not run.
+//! collects orphans (a container's shim is one). A program that ends by itself is started again,
+//! as a machine's service manager does; one that was killed stays dead until SIGHUP asks for it.
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -24,6 +24,9 @@ use super::{images, network};
 use crate::shell::run;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Before a program that ended by itself is started again.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// The programs, in the order in which they are started.
 const PROGRAMS: [&str; 3] = ["containerd", "kubelet", "kube-proxy"];
@@ -48,25 +51,35 @@ pub(crate) fn main(name: &str) -> anyhow::Result<()> {
         match signals.wait()? {
             Signal::SIGHUP => start_missing(node, &mut programs)?,
             Signal::SIGTERM => return Ok(()),
-            _ => collect(&mut programs),
+            _ => {
+                if collect(&mut programs) {
+                    sleep(PAUSE);
+                    start_missing(node, &mut programs)?;
+                }
+            }
         }
     }
 }
 
-/// Collects processes that have ended, ours and orphans.
-fn collect(programs: &mut [Option<Pid>]) {
+/// Collects processes that have ended, ours and orphans; whether one of `programs` ended by
+/// itself. A kubelet does, where containerd answers before it has found its containers again.
+fn collect(programs: &mut [Option<Pid>]) -> bool {
+    let mut by_itself = false;
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        let ended = match status {
-            WaitStatus::StillAlive => return,
-            WaitStatus::Exited(id, _) | WaitStatus::Signaled(id, _, _) => id,
+        let (ended, exited) = match status {
+            WaitStatus::StillAlive => break,
+            WaitStatus::Exited(id, _) => (id, true),
+            WaitStatus::Signaled(id, _, _) => (id, false),
             _ => continue,
         };
         for program in &mut *programs {
             if *program == Some(ended) {
                 *program = None;
+                by_itself |= exited;
             }
         }
     }
+    by_itself
 }
 
 fn mount(folder: &Path) -> anyhow::Result<()> {

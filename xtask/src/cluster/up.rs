@@ -141,7 +141,7 @@ fn start_kubernetes(nodes: &[Node]) -> anyhow::Result<()> {
     gpus::advertise(nodes)
 }
 
-/// When each node's kubelet last said that it lives.
+/// When each node's kubelet last said that it lives, by its Lease and by its condition.
 pub(crate) fn leases() -> anyhow::Result<BTreeMap<String, String>> {
     let list = kubectl::get(&[
         "get",
@@ -150,16 +150,27 @@ pub(crate) fn leases() -> anyhow::Result<BTreeMap<String, String>> {
         "--output=json",
     ])?;
     let items = list["items"].as_array().into_iter().flatten();
-    Ok(items
+    let mut said: BTreeMap<String, String> = items
         .filter_map(|lease| {
             let name = lease["metadata"]["name"].as_str()?.to_owned();
             Some((name, lease["spec"]["renewTime"].as_str()?.to_owned()))
         })
-        .collect())
+        .collect();
+    // The Lease alone may be renewed while the condition is still that of before.
+    let list = kubectl::get(&["get", "nodes", "--output=json"])?;
+    for node in list["items"].as_array().into_iter().flatten() {
+        let name = node["metadata"]["name"].as_str().unwrap_or_default();
+        let heartbeat = ready_condition(node).and_then(|found| found["lastHeartbeatTime"].as_str());
+        said.insert(
+            format!("{name} heartbeat"),
+            heartbeat.unwrap_or_default().to_owned(),
+        );
+    }
+    Ok(said)
 }
 
 /// Waits until all `nodes` are Ready and the kubelets of those that were started renewed their
-/// Lease: with a kept state, a node that is not there yet still reads Ready.
+/// Lease and their condition: with a kept state, a node that is not there yet still reads Ready.
 pub(crate) fn wait_until_ready(
     nodes: &[Node],
     started: &[Node],
@@ -168,12 +179,14 @@ pub(crate) fn wait_until_ready(
     let processes: Vec<String> = nodes.iter().map(|node| node.process()).collect();
     let needed: Vec<&str> = processes.iter().map(String::as_str).collect();
     let is_renewed = |leases: &BTreeMap<String, String>, node: &Node| {
-        let now = leases.get(&node.name());
-        now.is_some() && now != before.get(&node.name())
+        [node.name(), format!("{} heartbeat", node.name())]
+            .iter()
+            .all(|key| leases.contains_key(key) && leases.get(key) != before.get(key))
     };
+    // In this order: what is asked last is of after the renewal.
     wait("all nodes to be Ready", PATIENCE, &needed, || {
-        ready().is_ok_and(|ready| nodes.iter().all(|node| ready.contains(&node.name())))
-            && leases().is_ok_and(|now| started.iter().all(|node| is_renewed(&now, node)))
+        leases().is_ok_and(|now| started.iter().all(|node| is_renewed(&now, node)))
+            && ready().is_ok_and(|ready| nodes.iter().all(|node| ready.contains(&node.name())))
     })
 }
 
@@ -188,13 +201,14 @@ pub(crate) fn ready() -> anyhow::Result<Vec<String>> {
 }
 
 fn is_ready(node: &Value) -> bool {
-    let conditions = node["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten();
+    ready_condition(node).is_some_and(|condition| condition["status"] == "True")
+}
+
+fn ready_condition(node: &Value) -> Option<&Value> {
+    let conditions = node["status"]["conditions"].as_array()?;
     conditions
-        .into_iter()
-        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        .iter()
+        .find(|condition| condition["type"] == "Ready")
 }
 
 fn write_config() -> anyhow::Result<()> {
