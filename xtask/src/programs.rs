@@ -86,7 +86,11 @@ impl Program {
 
     /// Whether it runs on the test cluster.
     pub(crate) fn needs_cluster(&self) -> bool {
-        self.name.contains(": cluster_") || self.name == "orchestrator/kubernetes: executor"
+        const BESIDES: [&str; 2] = [
+            "orchestrator/kubernetes: controller",
+            "orchestrator/kubernetes: executor",
+        ];
+        self.name.contains(": cluster_") || BESIDES.contains(&self.name.as_str())
     }
 
     /// Runs it; its output is shown as it comes, and its counts are returned.

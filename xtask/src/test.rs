@@ -11,7 +11,9 @@ use clap::{Args, ValueEnum};
 use crate::programs::{self, Program};
 use crate::report::{Line, Outcome, table};
 use crate::shell::{cargo, human, read, root, run, say, show, timed};
-use crate::{cluster, engines, fuzz, libtorch, processes, purity, schema, simulate, tools};
+use crate::{
+    cluster, engines, fuzz, launcher, libtorch, processes, purity, schema, simulate, tools,
+};
 
 /// The help's list of parts.
 pub(crate) const PARTS_HELP: &str = "\
@@ -203,8 +205,14 @@ fn on_cluster() -> anyhow::Result<Outcome> {
     }
     // Before anything is started: it takes minutes where nothing is built.
     programs::build_all()?;
+    let launcher = launcher::build()?.display().to_string();
+    let run = || {
+        let mut variables = cluster::variables()?;
+        variables.push(("AURIA_TEST_LAUNCHER", launcher.clone()));
+        run_programs(Program::needs_cluster, &variables)
+    };
     if cluster::is_up() {
-        let mut outcome = run_programs(Program::needs_cluster, &cluster::variables()?)?;
+        let mut outcome = run()?;
         outcome
             .notes
             .push("ran on the cluster that was up; what `down` leaves was not looked at".into());
@@ -212,8 +220,7 @@ fn on_cluster() -> anyhow::Result<Outcome> {
     }
     let before = cluster::traces();
     cluster::start()?;
-    let done =
-        cluster::variables().and_then(|variables| run_programs(Program::needs_cluster, &variables));
+    let done = run();
     // Whatever came of the tests.
     cluster::stop()?;
     let mut outcome = done?;

@@ -83,7 +83,7 @@ const STEP: [Row; 15] = [
 ];
 
 /// Fields of a compute.
-const COMPUTE: [Row; 22] = [
+const COMPUTE: [Row; 23] = [
     ("`node_selector`", "node selector", Ran),
     ("`tolerations`", "tolerations", Accepted),
     (
@@ -142,7 +142,7 @@ const COMPUTE: [Row; 22] = [
     (
         "`node_patience`",
         "toleration of nodes that do not answer",
-        Accepted,
+        Ran,
     ),
     (
         "the launcher in the image",
@@ -150,10 +150,11 @@ const COMPUTE: [Row; 22] = [
         Ran,
     ),
     (
-        "the launcher by init container or image volume",
-        "a volume",
-        Accepted,
+        "the launcher by an init container",
+        "`auria-launcher install`, and a volume",
+        Ran,
     ),
+    ("the launcher by an image volume", "a volume", Accepted),
 ];
 
 /// What every Pod has, whatever it asks for.

@@ -14,6 +14,8 @@ pub mod container;
 mod depot;
 mod failure;
 pub mod inotify;
+#[cfg(feature = "brokered")]
+pub mod install;
 mod metrics;
 pub mod nursery;
 pub mod ofd;

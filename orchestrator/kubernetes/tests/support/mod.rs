@@ -6,10 +6,11 @@
 use auria_core::{AttemptId, Timestamp};
 use auria_engine::relay::{BrokerAccess, TicketIssuer};
 use auria_kubernetes::pod::LauncherSource;
+use auria_kubernetes::resource::PipelineRun;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use libtest_mimic::Failed;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub const LONG: Duration = Duration::from_secs(90);
 /// A shell that does what its token says.
 pub const IMAGE: &str = "test.local/told:2";
+/// The same without a launcher.
+pub const BARE: &str = "test.local/bare:1";
 
 /// `target/cluster` of the project, where a cluster runs.
 #[expect(clippy::disallowed_methods, reason = "a program's main")]
@@ -51,27 +54,50 @@ pub fn cluster() -> Result<PathBuf, String> {
 }
 
 /// Puts the image of these tests onto the cluster's nodes.
-#[expect(clippy::disallowed_methods, reason = "a program's main")]
 pub fn load(home: &Path) {
-    let xtask = std::env::var_os("AURIA_TEST_XTASK")
-        .map_or_else(|| home.join("../debug/xtask"), PathBuf::from);
+    let script = b"#!/bin/sh\nexec /bin/sh -c \"$AURIA_BROKER_TOKEN\"\n";
+    let mut layer = busybox();
+    append(&mut layer, LAUNCHER, 0o755, script);
+    put(home, IMAGE, layer);
+}
+
+/// Puts an image onto them that knows nothing of a launcher.
+pub fn load_bare(home: &Path) {
+    put(home, BARE, busybox());
+}
+
+/// Puts an image onto them that holds a launcher and nothing else; its name.
+pub fn load_launcher(home: &Path, launcher: &Path) -> String {
+    let bytes = std::fs::read(launcher).unwrap();
+    let name = format!("test.local/launcher:{}", &sha256(&bytes)[..12]);
+    let mut layer = tar::Builder::new(Vec::new());
+    append(&mut layer, LAUNCHER, 0o755, &bytes);
+    put(home, &name, layer);
+    name
+}
+
+const LAUNCHER: &str = "auria/bin/auria-launcher";
+
+/// Loads an image of one layer.
+fn put(home: &Path, name: &str, layer: tar::Builder<Vec<u8>>) {
     let folder = tempfile::tempdir().unwrap();
-    let archive = folder.path().join("told.tar");
-    told_image(&archive);
-    let done = Command::new(xtask)
+    let archive = folder.path().join("image.tar");
+    image(&archive, name, layer.into_inner().unwrap());
+    let done = Command::new(xtask(home))
         .args(["cluster".as_ref(), "load".as_ref(), archive.as_os_str()])
         .status()
         .expect("xtask is there");
     assert!(done.success(), "the image is not loaded");
 }
 
-/// `cargo xtask cluster fault` with these words.
 #[expect(clippy::disallowed_methods, reason = "a test's own program")]
+fn xtask(home: &Path) -> PathBuf {
+    std::env::var_os("AURIA_TEST_XTASK").map_or_else(|| home.join("../debug/xtask"), PathBuf::from)
+}
+
+/// `cargo xtask cluster fault` with these words.
 pub fn fault(words: &[&str]) {
-    let home = cluster().unwrap_or_else(|_| home());
-    let xtask = std::env::var_os("AURIA_TEST_XTASK")
-        .map_or_else(|| home.join("../debug/xtask"), PathBuf::from);
-    let done = Command::new(xtask)
+    let done = Command::new(xtask(&home()))
         .args(["cluster", "fault"])
         .args(words)
         .status()
@@ -88,14 +114,15 @@ impl Drop for Mended {
     }
 }
 
-/// A docker archive: busybox, and a launcher that is a script.
-fn told_image(archive: &Path) {
-    let append = |tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]| {
-        let mut header = tar::Header::new_gnu();
-        header.set_size(bytes.len() as u64);
-        header.set_mode(mode);
-        tar.append_data(&mut header, path, bytes).unwrap();
-    };
+fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32, bytes: &[u8]) {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(bytes.len() as u64);
+    header.set_mode(mode);
+    tar.append_data(&mut header, path, bytes).unwrap();
+}
+
+/// A layer with a shell and what goes with it.
+fn busybox() -> tar::Builder<Vec<u8>> {
     let busybox = std::fs::read("/bin/busybox")
         .or_else(|_| std::fs::read("/usr/bin/busybox"))
         .expect("there is busybox");
@@ -112,9 +139,11 @@ fn told_image(archive: &Path) {
             .append_link(&mut header, format!("bin/{name}"), "/bin/busybox")
             .unwrap();
     }
-    let script = b"#!/bin/sh\nexec /bin/sh -c \"$AURIA_BROKER_TOKEN\"\n";
-    append(&mut layer, "auria/bin/auria-launcher", 0o755, script);
-    let layer = layer.into_inner().unwrap();
+    layer
+}
+
+/// A docker archive of one layer.
+fn image(archive: &Path, image: &str, layer: Vec<u8>) {
     let digest = sha256(&layer);
     let config = json!({
         "architecture": "amd64", "os": "linux",
@@ -123,7 +152,7 @@ fn told_image(archive: &Path) {
     })
     .to_string();
     let name = format!("{}.json", sha256(config.as_bytes()));
-    let manifest = json!([{"Config": name, "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
+    let manifest = json!([{"Config": name, "RepoTags": [image], "Layers": ["layer.tar"]}]);
     let mut image = tar::Builder::new(Vec::new());
     append(&mut image, "layer.tar", 0o644, &layer);
     append(&mut image, &name, 0o644, config.as_bytes());
@@ -171,6 +200,18 @@ pub fn case<F: Future<Output = ()>>(case: impl FnOnce(Client, String) -> F) -> R
             namespace.clone(),
         )));
         let ended = ran.await;
+        // Nobody drives these any more, and their finalizers would keep the namespace.
+        let runs: Api<PipelineRun> = Api::namespaced(client.clone(), &namespace);
+        for run in runs
+            .list(&ListParams::default())
+            .await
+            .into_iter()
+            .flatten()
+        {
+            let patch = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+            let name = run.name_any();
+            let _ = runs.patch(&name, &PatchParams::default(), &patch).await;
+        }
         let namespaces: Api<Namespace> = Api::all(client);
         let _ = namespaces
             .delete(&namespace, &DeleteParams::default())
