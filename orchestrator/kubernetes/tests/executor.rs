@@ -6,12 +6,12 @@
 
 mod support;
 
-use auria_core::AttemptId;
-use auria_core::outcome::Cause;
+use auria_core::outcome::{Cause, EndRecord, OUTCOME_VERSION, Outcome, Status, Timings};
 use auria_core::plan::{CudaPin, Environment, Network, Template};
 use auria_core::resources::Resources;
 use auria_core::run::AttemptNews;
 use auria_core::ticket::{TICKET_VERSION, Ticket};
+use auria_core::{AttemptId, Timestamp};
 use auria_engine::executor::{AttemptEvent, Executor, Happened, StartError, WatchError, is_last};
 use auria_engine::relay::{BrokerAccess, Wake};
 use auria_kubernetes::access::{Access, Verb, Vouched};
@@ -20,7 +20,7 @@ use auria_kubernetes::pod::pod;
 use auria_kubernetes::{Kubernetes, KubernetesOptions, Relay, pod_name};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Node, Pod, ResourceQuota, Secret, ServiceAccount};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
@@ -60,6 +60,9 @@ fn main() -> ExitCode {
         a_launcher_that_dies_is_told_with_its_words,
         what_the_cluster_does_not_take_is_refused,
         another_executor_finds_what_runs,
+        a_full_quota_is_waited_for,
+        what_waits_for_a_quota_can_be_stopped,
+        what_a_launcher_left_for_the_cluster_is_passed_on,
         each_pin_has_its_node,
         every_field_is_accepted,
         a_process_sees_what_its_pod_was_given,
@@ -76,8 +79,7 @@ fn main() -> ExitCode {
         the_end_is_told_though_the_api_server_was_away,
     ]
     .into_iter()
-    // Asked for by name (`--ignored`): who else uses the cluster is disturbed.
-    .map(|trial| trial.with_ignored_flag(true))
+    .map(|trial| trial.with_ignored_flag(home.is_err()))
     .collect();
     match &home {
         Ok(home) => load(home),
@@ -456,9 +458,124 @@ async fn another_executor_finds_what_runs(mut world: World) {
     world.ends_with(&ticket, Cause::NodeLost).await;
 }
 
+/// A namespace that takes `pods` Pods.
+async fn quota(world: &World, pods: u32) {
+    let quotas: Api<ResourceQuota> = Api::namespaced(world.client.clone(), &world.namespace);
+    let quota =
+        json!({"metadata": {"name": "small"}, "spec": {"hard": {"pods": pods.to_string()}}});
+    let quota = serde_json::from_value(quota).unwrap();
+    quotas.create(&PostParams::default(), &quota).await.unwrap();
+    // Nothing is held to it before it was counted.
+    let began = Instant::now();
+    loop {
+        let status = quotas.get("small").await.unwrap().status;
+        if status.and_then(|status| status.used).is_some() {
+            return;
+        }
+        assert!(began.elapsed() < LONG, "the quota is not counted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn waits(news: &AttemptNews) -> bool {
+    matches!(news, AttemptNews::Waiting { why } if why.contains("exceeded quota: small"))
+}
+
+async fn a_full_quota_is_waited_for(mut world: World) {
+    quota(&world, 1).await;
+    let first = world.ticket("first", "sleep 4");
+    let second = world.ticket("second", "exit 0");
+    world.start(&first).await;
+    for _ in 0..2 {
+        world.start(&second).await;
+    }
+    world.until(&second.attempt, waits).await;
+    let live = world.executor.list(&run()).await.unwrap();
+    assert_eq!(live, [first.attempt.clone(), second.attempt.clone()]);
+    assert_eq!(world.last(&first.attempt).await, GONE);
+    assert_eq!(world.last(&second.attempt).await, GONE);
+    let told = |event: &&AttemptEvent| {
+        event.attempt == second.attempt
+            && matches!(&event.happened, Happened::News(news) if waits(news))
+    };
+    assert_eq!(
+        world.news.iter().filter(told).count(),
+        1,
+        "{:?}",
+        world.news
+    );
+}
+
+async fn what_waits_for_a_quota_can_be_stopped(mut world: World) {
+    quota(&world, 0).await;
+    let ticket = world.ticket("step", "exit 0");
+    world.start(&ticket).await;
+    world.until(&ticket.attempt, waits).await;
+    let grace = Duration::from_secs(1);
+    world.executor.stop(&ticket.attempt, grace).await.unwrap();
+    assert_eq!(world.last(&ticket.attempt).await, GONE);
+    assert!(world.executor.list(&run()).await.unwrap().is_empty());
+}
+
+/// A launcher whose broker was away to the end says in its container's termination message
+/// what it did: nobody else knows of what it published.
+async fn what_a_launcher_left_for_the_cluster_is_passed_on(mut world: World) {
+    let (attempt, nonce) = (ticket("step").attempt, auria_engine::driver::nonce());
+    let outcome = Outcome {
+        version: OUTCOME_VERSION,
+        run: attempt.run.clone(),
+        step: attempt.step.clone(),
+        status: Status::Completed,
+        attempt: Some(1),
+        nonce: Some(nonce.clone()),
+        attempts: 1,
+        cause: None,
+        exit_code: Some(0),
+        message: None,
+        outputs: BTreeMap::new(),
+        reused_from: None,
+        key: None,
+        timings: Timings::default(),
+        last_lines: Vec::new(),
+        node: None,
+        started: None,
+        ended: Timestamp(1),
+    };
+    let left = AttemptNews::Gone {
+        claim: None,
+        end: Some(EndRecord {
+            attempt,
+            nonce: Some(nonce),
+            cause: Cause::NodeLost,
+            exit_code: Some(0),
+            message: "published, not committed".to_owned(),
+            last_lines: Vec::new(),
+            timings: Timings::default(),
+            checkpoint: None,
+            published: Some(Box::new(outcome)),
+            node: None,
+            started: None,
+            ended: Timestamp(1),
+        }),
+        checkpoint: None,
+    };
+    let text = serde_json::to_string(&left).unwrap();
+    let does = format!("echo '{text}' > /dev/termination-log; exit 70");
+    let ticket = world.ticket("step", &does);
+    world.start(&ticket).await;
+    assert_eq!(world.last(&ticket.attempt).await, left);
+}
+
 async fn each_pin_has_its_node(mut world: World) {
-    // What `cargo xtask cluster up` gives its nodes: V100 with CUDA 11.8, H100 with 12.8, none.
-    for (step, pin, node) in [("old", (11, 0), "n1"), ("new", (12, 6), "n2")] {
+    // The newest that n2 takes; n1 has an older driver, n3 no GPU at all.
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let labels = nodes.get("n2").await.unwrap().metadata.labels.unwrap();
+    let part = |part: &str| -> u32 {
+        let label = format!("nvidia.com/cuda.runtime-version.{part}");
+        labels[&label].parse().unwrap()
+    };
+    let newest = (part("major"), part("minor"));
+    for (step, pin, node) in [("old", (11, 0), "n1"), ("new", newest, "n2")] {
         let mut ticket = world.ticket(step, "sleep 1");
         ticket.environment = Environment::Image {
             image: IMAGE.to_owned(),

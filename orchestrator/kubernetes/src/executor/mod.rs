@@ -4,6 +4,7 @@
 //! where a launcher cannot: waiting, trouble with an image, a lost node. It decides
 //! nothing and commits nothing.
 
+mod held;
 mod hub;
 mod standing;
 mod tracker;
@@ -22,6 +23,7 @@ use auria_engine::executor::{
 };
 use auria_engine::relay::TicketIssuer;
 use futures::stream::{BoxStream, StreamExt};
+use held::{Held, is_quota};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
@@ -56,7 +58,7 @@ pub struct KubernetesOptions {
 /// The executor `kubernetes`. When it is dropped, Pods go on.
 pub struct Kubernetes {
     inner: Arc<Inner>,
-    /// The watch of the namespace; ends with this.
+    /// The watch of the namespace, and what waits for room in it; end with this.
     _tasks: JoinSet<()>,
 }
 
@@ -66,6 +68,7 @@ struct Inner {
     issuer: Arc<dyn TicketIssuer>,
     relay: Relay,
     owners: Mutex<HashMap<RunId, OwnerReference>>,
+    held: Held,
 }
 
 impl Kubernetes {
@@ -84,9 +87,11 @@ impl Kubernetes {
             issuer,
             relay,
             owners: Mutex::default(),
+            held: Held::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(tracker::track(inner.clone()));
+        tasks.spawn(held::retry(inner.clone()));
         Self {
             inner,
             _tasks: tasks,
@@ -101,6 +106,7 @@ impl Kubernetes {
     /// Nothing of `run` is started any more.
     pub fn release(&self, run: &RunId) {
         self.inner.owners().remove(run);
+        self.inner.held.release_run(run);
     }
 }
 
@@ -154,6 +160,12 @@ impl Inner {
     }
 }
 
+/// A refusal of the API server, for people.
+fn not_taken(attempt: &AttemptId, message: &str) -> String {
+    let name = names::pod_name(attempt);
+    format!("the cluster does not take the Pod {name}: {message}")
+}
+
 /// A call of the API that came to nothing.
 #[derive(Debug)]
 pub(crate) struct Failed {
@@ -200,12 +212,13 @@ impl Executor for Kubernetes {
                 Ok(_) => return Ok(()),
                 Err(failed) => failed,
             };
-            let Failed { code, message } = failed;
-            let said = format!("the cluster does not take the Pod {name}: {message}");
-            match code {
+            if is_quota(&failed) {
+                inner.held.hold(ticket, failed.message, &inner.relay);
+                return Ok(());
+            }
+            let said = not_taken(&ticket.attempt, &failed.message);
+            match failed.code {
                 Some(409) => {}
-                // What others use now is free later.
-                Some(403) if message.contains("exceeded quota") => return unavailable(said),
                 Some(400 | 403 | 404 | 405 | 413 | 415 | 422) => return refused(said),
                 _ => return unavailable(said),
             }
@@ -238,6 +251,7 @@ impl Executor for Kubernetes {
 
     async fn stop(&self, attempt: &AttemptId, grace: Duration) -> Result<(), StopError> {
         let inner = &self.inner;
+        inner.held.release(attempt);
         let publish_grace_ms = inner.relay.stopping(attempt).unwrap_or(PUBLISH_GRACE_MS);
         let name = names::pod_name(attempt);
         // Without a grace nothing is published: one second, since none at all would forget
@@ -288,7 +302,9 @@ impl Executor for Kubernetes {
             // Labels may be shortened.
             .filter(|attempt| attempt.run == *run)
             .collect();
+        live.extend(inner.held.of(run));
         live.sort();
+        live.dedup();
         Ok(live)
     }
 

@@ -218,10 +218,14 @@ impl Tracker {
             Standing::Over(over) => {
                 let (stuck, finished) = (over.stuck, over.finished.unwrap_or(now));
                 let well = over.exit_code == Some(0);
-                tracked.over = true;
-                if !self.relay().has_ended(&attempt) {
-                    let news = self.parting(&attempt, *over);
-                    self.relay().news(&attempt, news);
+                // Once for each Pod: by now the same number may have been started again.
+                if !tracked.over {
+                    tracked.over = true;
+                    self.inner.held.freed();
+                    if !self.relay().has_ended(&attempt) {
+                        let news = self.parting(&attempt, *over);
+                        self.relay().news(&attempt, news);
+                    }
                 }
                 // A launcher that ended well has said so, or has left it in the store.
                 let kept = if well || stuck { 0 } else { KEPT_MS };
@@ -318,6 +322,7 @@ impl Tracker {
             return;
         };
         let is_it = |tracked: &Tracked| tracked.pod.metadata.uid == pod.metadata.uid;
+        self.inner.held.freed();
         let known = self.pods.get(&name).is_some_and(is_it);
         let tracked = if known { self.pods.remove(&name) } else { None };
         let (open, _) = self.relay().pod_gone(&attempt);
