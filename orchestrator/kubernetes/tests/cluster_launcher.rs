@@ -221,6 +221,9 @@ async fn a_step_runs_in_an_image_without_a_launcher(mut world: World) {
     let outcome = outcome.unwrap();
     assert_eq!(outcome.status, Status::Completed, "{outcome:#?}");
     assert_eq!(outcome.attempt, Some(1));
+    // The node's name, and not the Pod's.
+    let node = outcome.node.unwrap_or_default();
+    assert!(["n1", "n2", "n3"].contains(&node.as_str()), "{node}");
 }
 
 async fn a_stop_is_told_as_a_stop(mut world: World) {

@@ -230,6 +230,8 @@ async fn attend(
                 key: folder.key(),
                 folder: Some(&folder),
                 in_image: false,
+                node: None,
+                process: None,
             };
             attempt::carry_out(depot, &options, around, &work, &hub, stopped, engines).await
         }

@@ -35,6 +35,10 @@ pub const TOKEN: &str = "AURIA_BROKER_TOKEN";
 pub const AUTHORITY: &str = "AURIA_BROKER_CA";
 /// The folder to work in.
 pub const WORK: &str = "AURIA_WORK";
+/// The name of the node.
+pub const NODE: &str = "AURIA_NODE";
+/// What tells the Pod from every other.
+pub const POD_UID: &str = "AURIA_POD_UID";
 const DEFAULT_WORK: &str = "/auria/work";
 /// Where the last word is left for the cluster, which keeps 4096 bytes of it.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -53,6 +57,8 @@ struct Told {
     token: String,
     authority: String,
     work: PathBuf,
+    node: Option<String>,
+    pod_uid: Option<String>,
 }
 
 /// Carries out the attempt that the environment names, and blocks until its end. `handed`
@@ -97,6 +103,8 @@ fn begin() -> Result<u8, LaunchError> {
         token,
         authority,
         work,
+        node: text(NODE),
+        pod_uid: text(POD_UID),
     };
     let told = serde_json::to_vec(&told).map_err(|error| failed("start anew")(error.into()))?;
     if told.len() > LONGEST_HANDED {
@@ -214,6 +222,8 @@ async fn attend(told: Told) -> Result<u8, LaunchError> {
         key,
         folder: None,
         in_image: true,
+        node: told.node,
+        process: told.pod_uid,
     };
     let options = options(ticket, told.work, broker_grace_ms);
     let news = attempt::carry_out(depot, &options, around, &work, &hub, stopped, None).await;

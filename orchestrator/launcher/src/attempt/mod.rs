@@ -43,6 +43,10 @@ pub(crate) struct Around<'a> {
     pub(crate) folder: Option<&'a AttemptFolder>,
     /// Whether this process runs in the step's own image.
     pub(crate) in_image: bool,
+    /// The node, where that is not this machine's name.
+    pub(crate) node: Option<String>,
+    /// What a claim calls this process, where that is not its number.
+    pub(crate) process: Option<String>,
 }
 
 /// What an attempt works with once it holds the claim.
@@ -74,8 +78,8 @@ pub(crate) async fn carry_out(
 ) -> AttemptNews {
     let launched = monotonic();
     let ticket = &options.ticket;
-    let node = host();
-    let claim = match claim(ticket, &node) {
+    let node = around.node.clone().unwrap_or_else(host);
+    let claim = match claim(ticket, &node, around.process.clone()) {
         Ok(claim) => claim,
         Err(message) => return AttemptNews::Unavailable { message },
     };
@@ -105,7 +109,7 @@ pub(crate) async fn carry_out(
     sequence::carry_out(&depot, claim, attempt).await
 }
 
-fn claim(ticket: &Ticket, node: &str) -> Result<Claim, String> {
+fn claim(ticket: &Ticket, node: &str, process: Option<String>) -> Result<Claim, String> {
     let nonce: Nonce = format!("{:016x}", rand::random::<u64>())
         .parse()
         .map_err(|error| format!("cannot draw a nonce: {error}"))?;
@@ -115,7 +119,7 @@ fn claim(ticket: &Ticket, node: &str) -> Result<Claim, String> {
         nonce,
         host: node.to_owned(),
         boot_id: boot_id.trim().to_owned(),
-        process: std::process::id().to_string(),
+        process: process.unwrap_or_else(|| std::process::id().to_string()),
         claimed: now(),
     })
 }
