@@ -50,6 +50,16 @@ pub const COMPLETE: &str = "/store/parts/complete";
 /// `POST` [`BeginParts`] with its upload: nothing.
 pub const ABORT: &str = "/store/parts/abort";
 
+/// `GET`: [`ServerFacts`].
+pub const FACTS: &str = "/facts";
+/// `POST` a plan: [`Checked`].
+pub const CHECK: &str = "/plans/check";
+/// Below which runs are; `POST …/RUN` hands one over whose record stands in the store.
+pub const RUNS: &str = "/runs";
+/// `GET /runs/RUN/events`: server-sent events, each a [`RunChange`](crate::run::RunChange).
+/// 404 where the run is not driven from there.
+pub const EVENTS: &str = "events";
+
 /// The size of an object of which an answer holds a part.
 pub const SIZE_HEADER: &str = "auria-size";
 /// When an object was last written, in milliseconds since the epoch.
@@ -94,6 +104,28 @@ pub struct StoreGrant {
     /// machine trusts; for signed URLs alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorities: Option<String>,
+}
+
+/// What a server says of itself to a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerFacts {
+    /// The program's version.
+    pub version: String,
+    /// [`PROTOCOL_VERSION`].
+    pub protocol: u32,
+    /// What stands behind it.
+    pub store: StoreGrant,
+    /// The computes that it knows.
+    pub computes: Vec<String>,
+    /// Who the caller is.
+    pub user: String,
+}
+
+/// Whether a plan can run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// What never can, in words; none where all can.
+    pub refusals: Vec<String>,
 }
 
 /// The claim is held.

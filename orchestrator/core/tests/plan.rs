@@ -71,6 +71,7 @@ fn facts() -> Facts {
                 },
             )]),
         },
+        cluster: false,
         grace_ms: 10_000,
     }
 }
@@ -324,4 +325,53 @@ fn the_projects_own_pipelines_have_nothing_wrong_with_them() {
             render(&found, RenderOptions::default())
         );
     }
+}
+
+#[test]
+fn a_place_of_this_machine_is_none_on_a_cluster() {
+    let text = |optional: &str, export: &str| {
+        format!(
+            "name: p
+type: pipeline
+inputs:
+  gallery: {{type: uri_folder, path: ./gallery, mode: direct}}
+jobs:
+  post:
+    component:
+      type: command
+      inputs: {{gallery: {{type: uri_folder, mode: direct{optional}}}}}
+      outputs: {{entry: {{type: uri_folder}}}}
+      command: post $[[--gallery ${{{{inputs.gallery}}}}]] --out ${{{{outputs.entry}}}}
+    environment: {{image: 'i:1'}}
+    inputs: {{gallery: '${{{{parent.inputs.gallery}}}}'}}
+    outputs: {{entry: {{type: uri_folder{export}}}}}
+"
+        )
+    };
+    let cluster = Facts {
+        cluster: true,
+        target: Target::Image {
+            images: BTreeMap::from([(ImageSource::Named("i:1".to_owned()), "i:1".to_owned())]),
+        },
+        ..facts()
+    };
+    let optional = pipeline("p.yml", Some(&text(", optional: true", "")), &[]);
+    let planned = plan(&optional, &cluster).unwrap();
+    assert_eq!(planned.steps[0].inputs["gallery"], PlannedInput::Absent);
+    let said = notes(&optional, &cluster);
+    assert_eq!(said.len(), 1);
+    assert!(said[0].message.contains("`gallery`"), "{}", said[0].message);
+    assert!(said[0].place.is_some() && said[0].help.is_some());
+
+    // Two errors at once: what it needs, and where it would go.
+    let needed = pipeline("p.yml", Some(&text("", ", path: /home/a/out")), &[]);
+    let wrong = plan(&needed, &cluster).unwrap_err();
+    let codes: Vec<_> = wrong.iter().map(|found| found.code.to_string()).collect();
+    assert_eq!(codes, ["local-place", "local-place"], "{wrong:?}");
+    // Nowhere else.
+    let here = Facts {
+        cluster: false,
+        ..cluster
+    };
+    assert!(plan(&needed, &here).is_ok());
 }

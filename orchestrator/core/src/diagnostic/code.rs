@@ -116,6 +116,7 @@ codes! {
         UnknownInput "unknown-input" OfTheWhole "An input is named that the pipeline, the step or the component does not have."
         MissingInput "missing-input" OfTheWhole "An input that needs a value has none."
         TypeMismatch "type-mismatch" OfTheWhole "An input is given data for a parameter, a parameter for data, or a file for a folder."
+        LocalPlace "local-place" OfTheWhole "A step on a cluster is given a place of this machine to work in."
         OutOfRange "out-of-range" Alone "A number lies outside of `min` and `max`."
         NotInEnum "not-in-enum" Alone "A value is none of those in `enum`."
         EmptyRange "empty-range" Alone "`min` is greater than `max`: no value fits."

@@ -47,6 +47,8 @@ pub(super) struct Planner<'a> {
     pub(super) reported: HashSet<String>,
     /// Data that has to be looked up, by its path or name, as it is first used.
     pub(super) wanted: BTreeMap<String, DataRef>,
+    /// Warnings of inputs that have no value on a cluster, by their places.
+    left_out: BTreeMap<String, Diagnostic>,
 }
 
 /// Data that a plan of `pipeline` has to look up.
@@ -55,6 +57,13 @@ pub(super) fn wanted(pipeline: &Pipeline) -> BTreeMap<String, DataRef> {
     let mut planner = Planner::new(pipeline, &facts);
     planner.top(&pipeline.graph);
     planner.wanted
+}
+
+/// Optional inputs that have no value on a cluster, since they are places of this machine.
+pub(super) fn left_out(pipeline: &Pipeline, facts: &Facts) -> Vec<Diagnostic> {
+    let mut planner = Planner::new(pipeline, facts);
+    planner.top(&pipeline.graph);
+    planner.left_out.into_values().collect()
 }
 
 /// The plan, and what is wrong with it.
@@ -136,6 +145,7 @@ impl<'a> Planner<'a> {
             errors: Vec::new(),
             reported: HashSet::new(),
             wanted: BTreeMap::new(),
+            left_out: BTreeMap::new(),
         }
     }
 
@@ -319,6 +329,9 @@ impl<'a> Planner<'a> {
             .outputs
             .iter()
             .map(|(name, output)| {
+                if let Some(place) = &output.export {
+                    self.export_from_cluster(name, place, &step.place);
+                }
                 let planned = PlannedOutput {
                     data_type: output.data_type,
                     register: output.register.clone(),
@@ -392,7 +405,11 @@ impl<'a> Planner<'a> {
                 if let InputType::Parameter(_) = decl.input_type {
                     self.mismatch(decl, &data.place, "a parameter", "data");
                 }
-                self.data(&data_as(&data, decl))
+                let data = data_as(&data, decl);
+                if self.facts.cluster && is_local_only(&data) {
+                    return self.local_only(&data, decl);
+                }
+                self.data(&data)
             }
             Source::Step {
                 step,
@@ -425,6 +442,48 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// A place of this machine that a command would work in, on a cluster: there is none.
+    fn local_only(&mut self, data: &DataRef, decl: &InputDecl) -> PlannedInput {
+        let Location::Local(path) = &data.location else {
+            return PlannedInput::Absent;
+        };
+        if decl.optional {
+            let message = format!(
+                "steps on a cluster do not see `{path}` of this machine: the input `{}` has no value",
+                decl.name
+            );
+            self.left_out.entry(path.clone()).or_insert_with(|| {
+                Diagnostic::warning(Code::LocalPlace, message, &data.place)
+                    .help("name a place that they see, such as `path: s3://BUCKET/PREFIX`")
+            });
+        } else {
+            let message = format!(
+                "the input `{}` is the place `{path}` of this machine, which steps on a cluster do not see",
+                decl.name
+            );
+            let found = Diagnostic::error(Code::LocalPlace, message, &data.place);
+            self.errors.push(found.label(&decl.place, "declared here").help(
+                "name a place that they see, such as `path: s3://BUCKET/PREFIX`; leave `mode: direct` out where the command only reads; or declare `optional: true`",
+            ));
+        }
+        PlannedInput::Absent
+    }
+
+    /// A copy that a cluster would have to bring to this machine.
+    fn export_from_cluster(&mut self, name: &str, to: &str, place: &Place) {
+        if !self.facts.cluster || to.contains("://") {
+            return;
+        }
+        let message = format!(
+            "the output `{name}` is to be copied to `{to}` of this machine, which a cluster cannot reach"
+        );
+        self.errors.push(
+            Diagnostic::error(Code::LocalPlace, message, place).help(
+                "name a place that it reaches, such as `path: s3://BUCKET/PREFIX`, or leave `path` out and call `auria-pipeline download` after the run",
+            ),
+        );
+    }
+
     /// The pipeline's outputs, the assets they are registered as, and where copies go.
     fn outputs(&mut self, graph: &Graph) -> BTreeMap<String, PlannedPipelineOutput> {
         let mut outputs = BTreeMap::new();
@@ -434,6 +493,7 @@ impl<'a> Planner<'a> {
             let Some((step, inner)) = &output.from else {
                 continue;
             };
+            let made_by = graph.steps[*step].place.clone();
             let Some((step, output, _)) = maker(graph, *step, inner, None) else {
                 continue;
             };
@@ -441,6 +501,7 @@ impl<'a> Planner<'a> {
                 register.insert((step.clone(), output.clone()), asset);
             }
             if let Some(place) = self.pipeline.export.get(name) {
+                self.export_from_cluster(name, place, &made_by);
                 export.insert((step.clone(), output.clone()), place);
             }
             outputs.insert(name.clone(), PlannedPipelineOutput { step, output });
@@ -468,6 +529,11 @@ fn declared(decl: &InputDecl) -> Option<DataType> {
         InputType::Data(data_type) => Some(data_type),
         _ => None,
     }
+}
+
+/// Whether data is a place of this machine, which a command reaches by itself.
+pub(super) fn is_local_only(data: &DataRef) -> bool {
+    data.mode == Some(InputMode::Direct) && matches!(data.location, Location::Local(_))
 }
 
 /// Data as the input `decl` takes it: its type and mode win where it says them.

@@ -37,6 +37,8 @@ pub struct Facts {
     pub computes: BTreeSet<String>,
     /// Where the steps run.
     pub target: Target,
+    /// Whether steps run on other machines, which see no folder of this one.
+    pub cluster: bool,
     /// Time between SIGTERM and SIGKILL.
     pub grace_ms: u64,
 }
@@ -114,9 +116,13 @@ pub fn plan(pipeline: &Pipeline, facts: &Facts) -> Result<Plan, Vec<Diagnostic>>
     Err(errors)
 }
 
-/// What a run of `pipeline` should say beforehand: that `process` uses no images.
+/// What a run of `pipeline` should say beforehand: that `process` uses no images, and what
+/// steps on a cluster do without.
 #[must_use]
 pub fn notes(pipeline: &Pipeline, facts: &Facts) -> Vec<Diagnostic> {
+    if facts.cluster {
+        return flatten::left_out(pipeline, facts);
+    }
     let Target::Process { .. } = facts.target else {
         return Vec::new();
     };
