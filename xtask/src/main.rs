@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo | test | cluster | simulate | bench | launcher | libtorch | schema | weed`.
+//! The project's own tasks: `cargo xtask demo | test | cluster | simulate | bench | images | launcher | libtorch | schema | weed`.
 //!
 //! A blocking program that calls other programs and says what it does. It is no part of the
 //! product: nothing here is linked into a binary that users run.
@@ -8,6 +8,7 @@ mod cluster;
 mod demo;
 mod engines;
 mod fuzz;
+mod images;
 mod launcher;
 mod libtorch;
 mod lock;
@@ -82,6 +83,17 @@ Examples:
   cargo xtask bench local
   cargo xtask bench local --peers snakemake --rounds 3")]
     Bench(bench::Bench),
+    /// Build the project's images from dockerfiles/, with the engine of this machine
+    #[command(after_help = "\
+Programs are built by cargo and copied into the images; the Dockerfiles name CUDA bases, and --base
+another one. Nothing is pushed.
+
+Examples:
+  cargo xtask images                              all, as auria.local/NAME:VERSION
+  cargo xtask images haiku --base docker.io/nvidia/cuda:12.6.3-base-ubuntu24.04@sha256:…
+  cargo xtask images --prefix registry.example.com/auria/ --tag v3
+  cargo xtask images --save images.tar            and an archive of all of them")]
+    Images(images::Images),
     /// Build the launcher that runs in Pods: one static binary, target/static/auria-launcher
     #[command(after_help = "\
 It needs no C library, no certificates and no resolver of the image that it runs in.
@@ -127,6 +139,7 @@ fn main() -> ExitCode {
         Task::Cluster(cluster) => cluster.run(),
         Task::Simulate(simulate) => simulate.run(),
         Task::Bench(bench) => bench.run(),
+        Task::Images(images) => images.run(),
         Task::Launcher => launcher::build().map(|path| println!("{}", path.display())),
         Task::Libtorch { to } => libtorch::install(to).map(|path| println!("{}", path.display())),
         Task::Schema { check } => schema::run(check),

