@@ -11,10 +11,10 @@ auria_tests::cluster_tests![
     kubectl_reads_logs_and_runs_commands,
 ];
 
-fn needs_cuda_12() -> Value {
+fn needs_cuda_13() -> Value {
     json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
         "nodeSelectorTerms": [{"matchExpressions": [{
-            "key": "nvidia.com/cuda.runtime-version.major", "operator": "Gt", "values": ["11"],
+            "key": "nvidia.com/cuda.runtime-version.major", "operator": "Gt", "values": ["12"],
         }]}],
     }}}})
 }
@@ -44,8 +44,8 @@ fn three_nodes_are_ready_with_their_gpus(cluster: &Cluster) {
     assert_eq!(
         json!(seen),
         json!([
-            ["n1", "True", "Tesla-V100-SXM2-16GB", "11.8", "7", "1"],
-            ["n2", "True", "NVIDIA-H100-80GB-HBM3", "12.8", "9", "2"],
+            ["n1", "True", "Tesla-V100-SXM2-16GB", "12.6", "7", "1"],
+            ["n2", "True", "NVIDIA-B200", "13.0", "10", "2"],
             ["n3", "True", null, null, null, null],
         ])
     );
@@ -53,12 +53,12 @@ fn three_nodes_are_ready_with_their_gpus(cluster: &Cluster) {
 
 fn a_pod_runs_where_its_cuda_fits(cluster: &Cluster) {
     let namespace = cluster.namespace();
-    namespace.run("new", "echo done", &one_gpu(), &needs_cuda_12());
+    namespace.run("new", "echo done", &one_gpu(), &needs_cuda_13());
     namespace.wait_for_phase("new", "Succeeded");
     assert_eq!(namespace.pod("new")["spec"]["nodeName"], "n2");
     // Three of the two GPUs of n2: the third waits, and the scheduler says why.
     for name in ["a", "b", "c"] {
-        namespace.run(name, "sleep 600", &one_gpu(), &needs_cuda_12());
+        namespace.run(name, "sleep 600", &one_gpu(), &needs_cuda_13());
     }
     namespace.wait_for_phase("a", "Running");
     namespace.wait_for_phase("b", "Running");
@@ -77,15 +77,15 @@ fn a_pod_runs_where_its_cuda_fits(cluster: &Cluster) {
 
 fn exchanged_labels_exchange_the_placement(cluster: &Cluster) {
     let namespace = cluster.namespace();
-    cluster.xtask(&["gpus", "n1=h100", "n2=none", "n3=v100"]);
+    cluster.xtask(&["gpus", "n1=b200", "n2=none", "n3=v100"]);
     let begun = std::panic::catch_unwind(|| {
-        namespace.run("new", "echo done", &one_gpu(), &needs_cuda_12());
+        namespace.run("new", "echo done", &one_gpu(), &needs_cuda_13());
         namespace.wait_for_phase("new", "Succeeded");
         let node = namespace.pod("new")["spec"]["nodeName"].clone();
         let n2 = cluster.get(&["node", "n2"]);
         (node, n2)
     });
-    cluster.xtask(&["gpus", "n1=v100", "n2=h100", "n3=none"]);
+    cluster.xtask(&["gpus", "n1=v100", "n2=b200", "n3=none"]);
     let (node, n2) = begun.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     assert_eq!(node, "n1");
     assert_eq!(

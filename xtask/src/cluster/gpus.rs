@@ -19,8 +19,10 @@ use super::layout::{Node, run};
 /// What a node advertises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Gpus {
-    /// One Tesla V100 under a driver of CUDA 11.8
+    /// One Tesla V100 under a driver of CUDA 12.6
     V100,
+    /// Two B200 under a driver of CUDA 13.0
+    B200,
     /// Two H100 under a driver of CUDA 12.8
     H100,
     /// One A100 cut into seven MIG devices 1g.5gb, under a driver of CUDA 12.4
@@ -64,7 +66,7 @@ impl Gpus {
     fn of(node: Node) -> Self {
         match node.0 {
             1 => Self::V100,
-            2 => Self::H100,
+            2 => Self::B200,
             _ => Self::None,
         }
     }
@@ -77,10 +79,22 @@ impl Gpus {
                 compute: (7, 0),
                 memory_mib: 16384,
                 count: 1,
-                driver: "520.61.05",
-                cuda: "11.8",
+                driver: "560.35.05",
+                cuda: "12.6",
                 machine: "PowerEdge-C4140",
                 is_mig_capable: false,
+                mig: None,
+            }),
+            Self::B200 => Some(Model {
+                product: "NVIDIA-B200",
+                family: "blackwell",
+                compute: (10, 0),
+                memory_mib: 183_359,
+                count: 2,
+                driver: "580.82.07",
+                cuda: "13.0",
+                machine: "DGXB200",
+                is_mig_capable: true,
                 mig: None,
             }),
             Self::H100 => Some(Model {
@@ -274,7 +288,7 @@ mod tests {
 
     #[test]
     fn labels_hold_only_what_kubernetes_takes() {
-        for gpus in [Gpus::V100, Gpus::H100, Gpus::A100Mig] {
+        for gpus in [Gpus::V100, Gpus::B200, Gpus::H100, Gpus::A100Mig] {
             for (name, value) in gpus.labels() {
                 let name = name.strip_prefix("nvidia.com/").unwrap();
                 for text in [name, &value] {

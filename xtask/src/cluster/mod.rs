@@ -48,7 +48,7 @@ Examples:
   export KUBECONFIG=$PWD/target/cluster/kubeconfig
   target/cluster/bin/kubectl get nodes -L nvidia.com/gpu.product
   cargo xtask cluster load image.tar              from `docker save NAME:TAG`, for every node
-  cargo xtask cluster gpus n1=h100 n2=v100        exchange what two nodes advertise
+  cargo xtask cluster gpus n1=b200 n2=v100        exchange what two nodes advertise
   cargo xtask cluster fault kill-node n1          as a machine that loses its power
   cargo xtask cluster down                        keeps the state; `reset` wipes it";
 
@@ -92,10 +92,10 @@ GPU behind them: a Pod gets a place on the node, and no device.
 
 Examples:
   cargo xtask cluster gpus                        what each node advertises
-  cargo xtask cluster gpus n1=h100 n2=v100        exchange two nodes
+  cargo xtask cluster gpus n1=b200 n2=v100        exchange two nodes
   cargo xtask cluster gpus n2=none")]
     Gpus {
-        /// NODE=MODEL, where MODEL is v100, h100, a100-mig or none
+        /// NODE=MODEL, where MODEL is v100, b200, h100, a100-mig or none
         #[arg(value_name = "NODE=MODEL", value_parser = choice)]
         choices: Vec<(Node, Gpus)>,
         /// How to print it
