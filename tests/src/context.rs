@@ -136,6 +136,13 @@ impl Context {
         self
     }
 
+    /// Without a store of its own: commands look for one themselves.
+    #[must_use]
+    pub fn without_store(mut self) -> Self {
+        self.store = String::new();
+        self
+    }
+
     /// With a variable.
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
@@ -172,13 +179,14 @@ impl Context {
         let mut command = Command::new(&self.binary);
         command
             .args(args)
-            .arg("--store")
-            .arg(&self.store)
             .current_dir(self.path())
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if !self.store.is_empty() {
+            command.arg("--store").arg(&self.store);
+        }
         for (name, value) in &self.variables {
             command.env(name, value);
         }

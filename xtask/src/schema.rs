@@ -70,7 +70,7 @@ fn files() -> anyhow::Result<BTreeMap<PathBuf, String>> {
         files.insert(PathBuf::from(format!("docs/schema/{kind}.json")), text);
     }
     files.insert(
-        PathBuf::from("manifests/crd.yaml"),
+        PathBuf::from("manifests/base/crd.yaml"),
         read(pipeline().args(["schema", "resources"]))?,
     );
     let codes = read(pipeline().args(["schema", "diagnostics"]))?;

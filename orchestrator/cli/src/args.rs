@@ -3,6 +3,7 @@
 //! Nothing here does anything.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub struct Global {
     )]
     pub store: Option<String>,
     /// What runs the steps: process (this machine, no container), docker (containers of this
-    /// machine's Docker or Podman), or a compute's name
+    /// machine's Docker or Podman), kubernetes (Pods of a cluster), or a compute's name
     ///
     /// Default: what auria.yaml says, else docker where an engine answers and each step has an
     /// image that it can get or build, else process.
@@ -61,6 +62,22 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub on: Option<String>,
+    /// Which cluster: a context of the kubeconfig (default: its current one)
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub context: Option<String>,
+    /// Where the controller is on the cluster (default: auria)
+    #[arg(
+        long,
+        global = true,
+        value_name = "NAME",
+        help_heading = "Global options"
+    )]
+    pub namespace: Option<String>,
     /// How results are printed
     #[arg(
         long,
@@ -194,6 +211,15 @@ pub enum Command {
     /// Registered models
     #[command(subcommand)]
     Model(Model),
+    /// Drive the runs of a cluster's namespace, and answer its launchers and users
+    ///
+    /// What `kubectl apply -k manifests/` starts; it takes its store from AURIA_STORE and the
+    /// variables of AWS, and ends with SIGTERM: steps that run go on, and the next controller
+    /// finds them.
+    #[command(after_help = "Examples:\n  \
+        kubectl apply -k manifests/                            as a Deployment (docs/install.md)\n  \
+        auria-pipeline controller --namespace test --broker-url https://10.0.0.5:8443")]
+    Controller(ControllerArgs),
     /// Say what this machine can run, and what is missing
     #[command(after_help = "Examples:\n  \
         auria-pipeline doctor\n  \
@@ -234,6 +260,35 @@ pub enum Command {
         /// The run
         run: String,
     },
+}
+
+/// `controller`.
+#[derive(Debug, Args)]
+pub struct ControllerArgs {
+    /// The config file (default: auria.yaml, looked for upward from the current folder)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where launchers are answered
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8443")]
+    pub broker_listen: SocketAddr,
+    /// Where users are answered
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8444")]
+    pub api_listen: SocketAddr,
+    /// Where Pods reach the broker (default: the address of the Service auria-broker)
+    #[arg(long, value_name = "URL")]
+    pub broker_url: Option<String>,
+    /// The image that brings the launcher into Pods whose own image does not carry it
+    #[arg(long, value_name = "IMAGE", env = "AURIA_LAUNCHER_IMAGE")]
+    pub launcher_image: Option<String>,
+    /// Images whose names begin so carry the launcher
+    #[arg(long, value_name = "PREFIX")]
+    pub launcher_in: Vec<String>,
+    /// Bring the launcher by image volumes, where a Pod of this cluster has run from one
+    #[arg(long)]
+    pub image_volumes: bool,
+    /// Carry all data through the broker, where Pods do not reach the store
+    #[arg(long)]
+    pub proxy: bool,
 }
 
 /// Kinds of files that have a schema.

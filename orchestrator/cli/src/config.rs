@@ -24,6 +24,12 @@ pub struct Config {
     /// The default target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The cluster: a context of the kubeconfig.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+    /// Where the controller is on the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Computes, by the name that pipelines use.
     pub computes: BTreeMap<String, Compute>,
     /// The file that this came from.
@@ -47,7 +53,11 @@ impl Config {
         Ok(Self::default())
     }
 
-    fn read(path: &Path) -> Result<Self, Failure> {
+    /// The config in the file `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be read, with line and column.
+    pub fn read(path: &Path) -> Result<Self, Failure> {
         let unreadable = |why: String| Failure::usage(format!("{}: {why}", path.display()));
         let length = path
             .metadata()
@@ -87,7 +97,9 @@ pub fn json_schema() -> serde_json::Value {
         "additionalProperties": false,
         "properties": {
             "store": text("Where runs are kept: a folder, relative to this file, or s3://BUCKET/PREFIX."),
-            "target": text("The default target: process, docker, or a compute's name."),
+            "target": text("The default target: process, docker, kubernetes, or a compute's name."),
+            "context": text("The cluster: a context of the kubeconfig; by default its current one."),
+            "namespace": text("Where the controller is on the cluster; by default auria."),
             "computes": map(compute::json_schema())
         }
     })

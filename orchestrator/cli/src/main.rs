@@ -8,6 +8,7 @@
 )]
 
 mod args;
+mod cluster;
 mod commands;
 mod config;
 mod drive;
@@ -105,6 +106,7 @@ async fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Delete(args) => commands::housekeeping::delete(global, args).await,
         Command::Gc(args) => commands::housekeeping::gc(global, args).await,
         Command::Model(args) => commands::model::model(global, args).await,
+        Command::Controller(args) => commands::controller::controller(global, args).await,
         Command::Doctor => commands::doctor::doctor(global).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -148,10 +150,14 @@ fn schema(kind: SchemaKind) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
+/// What is logged where AURIA_LOG says nothing. The Kubernetes client's own errors are told by
+/// who asked.
+const DEFAULT_LOG: &str = "error,kube_client=off,kube_runtime=off,tower=off,tower_http=off";
+
 fn log_to_stderr() {
-    let filter = edge::variable("AURIA_LOG").unwrap_or_else(|| "error".to_owned());
+    let filter = edge::variable("AURIA_LOG").unwrap_or_else(|| DEFAULT_LOG.to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,6 +1,8 @@
-//! Where runs are kept: which store holds, opened, and which run is meant.
+//! Where runs are kept: which store holds, opened, and which run is meant. On a cluster it
+//! is the store behind the controller.
 
 use crate::args::Global;
+use crate::cluster::{self, Controller};
 use crate::config::Config;
 use crate::edge;
 use crate::failure::Failure;
@@ -18,13 +20,28 @@ impl From<StoreError> for Failure {
             ErrorKind::NotFound | ErrorKind::Usage | ErrorKind::Conflict => {
                 Self::usage(error.to_string())
             }
-            _ => Self::unreachable(error.to_string()),
+            _ => Self::unreachable(chain(&error)),
         };
         match help {
             Some(help) => failure.help(help),
             None => failure,
         }
     }
+}
+
+/// An error with what caused it: `does not answer` alone helps nobody.
+fn chain(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        let said = inner.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = inner.source();
+    }
+    text
 }
 
 /// The current folder.
@@ -45,15 +62,17 @@ pub fn store_url_beside(
     config: &Config,
     folder: &Path,
 ) -> Result<StoreUrl, Failure> {
-    let said = global
-        .store
-        .clone()
-        .or_else(|| edge::variable("AURIA_STORE"))
-        .or_else(|| config.store.clone());
-    match said {
+    match said(global, config) {
         Some(text) => parse(&text),
         None => parse(&folder.join(DEFAULT_FOLDER).to_string_lossy()),
     }
+}
+
+/// The store that somebody named.
+fn said(global: &Global, config: &Config) -> Option<String> {
+    let flag = global.store.clone();
+    flag.or_else(|| edge::variable("AURIA_STORE"))
+        .or_else(|| config.store.clone())
 }
 
 /// The URL of the store for a command without a pipeline file.
@@ -91,13 +110,103 @@ fn parse(text: &str) -> Result<StoreUrl, Failure> {
     })
 }
 
+/// Where runs are kept.
+pub enum Place {
+    /// A store that this process opens by itself.
+    Store(StoreUrl),
+    /// The store behind a controller.
+    Cluster(Controller),
+}
+
+impl Place {
+    /// The place for a pipeline file in `folder`, whose steps run on a cluster or not.
+    ///
+    /// # Errors
+    /// Where what was said is no store, or the controller cannot be reached.
+    pub async fn beside(
+        global: &Global,
+        config: &Config,
+        folder: &Path,
+        on_cluster: bool,
+    ) -> Result<Self, Failure> {
+        if !on_cluster {
+            return store_url_beside(global, config, folder).map(Self::Store);
+        }
+        let said = said(global, config);
+        let said = said.map(|text| parse(&text)).transpose()?;
+        if let Some(folder) = said.as_ref().and_then(StoreUrl::folder) {
+            return Err(Failure::usage(format!(
+                "the store {} is a folder of this machine, which a cluster does not reach",
+                folder.display()
+            ))
+            .help("leave `--store` out: runs on a cluster are kept in the store that its controller has"));
+        }
+        let controller = cluster::controller(global, config).await?;
+        let its = controller.store.url();
+        match said {
+            Some(said) if said != *its => Err(Failure::usage(format!(
+                "{} keeps runs in {its}, and not in {said}",
+                controller.name
+            ))
+            .help("leave `--store` out")),
+            _ => Ok(Self::Cluster(controller)),
+        }
+    }
+
+    /// The folder, where it is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Store(url) => url.folder(),
+            Self::Cluster(_) => None,
+        }
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn open(&self, access: Access) -> Result<Opened, Failure> {
+        Ok(match self {
+            Self::Store(url) => Opened {
+                store: Store::open(url, access).await?,
+                controller: None,
+            },
+            Self::Cluster(controller) => Opened {
+                store: controller.store.clone(),
+                controller: Some(controller.clone()),
+            },
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Store(url) => write!(f, "{url}"),
+            Self::Cluster(controller) => write!(f, "{}", controller.store.url()),
+        }
+    }
+}
+
+/// A store that is open.
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// The controller that it is behind.
+    pub controller: Option<Controller>,
+}
+
 /// Opens the store of a command without a pipeline file.
 ///
 /// # Errors
 /// Where it cannot be opened; a folder that holds no runs is exit 2.
-pub async fn existing(global: &Global, access: Access) -> Result<Store, Failure> {
+pub async fn existing(global: &Global, access: Access) -> Result<Opened, Failure> {
     let folder = current_folder()?;
     let config = Config::find(&folder)?;
+    if cluster::is_meant(global, &config) {
+        let place = Place::beside(global, &config, &folder, true).await?;
+        return place.open(access).await;
+    }
     let url = store_url_upward(global, &config, &folder)?;
     if let Some(path) = url.folder()
         && !path.is_dir()
@@ -107,7 +216,7 @@ pub async fn existing(global: &Global, access: Access) -> Result<Store, Failure>
                 .help("run `auria-pipeline submit` first, or say where they are: `--store FOLDER`"),
         );
     }
-    Ok(Store::open(&url, access).await?)
+    Place::Store(url).open(access).await
 }
 
 /// The run that `word` means: a name, a unique prefix, or `latest`.

@@ -3,12 +3,13 @@
 //! Nothing is written.
 
 use crate::args::{Global, PipelineFile};
+use crate::cluster::Controller;
 use crate::config::Config;
 use crate::edge;
 use crate::failure::Failure;
 use crate::load::{self, Which};
 use crate::machine;
-use crate::open;
+use crate::open::{self, Place};
 use crate::target::{self, Chosen, NotChosen};
 use auria_core::check::Pipeline;
 use auria_core::diagnostic::{Code, Diagnostic, sort};
@@ -16,7 +17,7 @@ use auria_core::plan::{Executable, Plan};
 use auria_core::planner::{self, Asset, Facts, Snapshot, Target, UriNeed};
 use auria_core::{Digest, RunId};
 use auria_store::snapshot::{self, ScannedSnapshot};
-use auria_store::{Access, Store, StoreError, StoreUrl, artifact, external, registry};
+use auria_store::{Access, StoreError, artifact, external, registry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ pub struct Planned {
     /// Where each snapshot came from.
     pub sources: BTreeMap<Digest, PathBuf>,
     /// Where the run is kept.
-    pub store: StoreUrl,
+    pub place: Place,
     /// Where its steps run, as `--on` writes it.
     pub target: &'static str,
     /// Copies of registered models, until they are uploaded.
@@ -74,7 +75,6 @@ pub async fn plan(
         .and_then(|path| path.parent().map(Path::to_owned))
         .unwrap_or_else(|| PathBuf::from("."));
     let config = Config::find(&folder)?;
-    let store = open::store_url_beside(global, &config, &folder)?;
     let run = match name {
         Some(name) => name.parse().map_err(|error: auria_core::ids::NameError| {
             Failure::usage(format!("--name: {error}"))
@@ -90,11 +90,19 @@ pub async fn plan(
         Err(NotChosen::File(found)) => errors.extend(found),
         Err(NotChosen::Failed(failure)) => return Err(failure),
     }
+    let on_cluster = matches!(target, Chosen::Kubernetes(_));
+    let place = Place::beside(global, &config, &folder, on_cluster).await?;
     let mut facts = Facts {
         run: run.to_string(),
         folder: open::current_folder()?.to_string_lossy().into_owned(),
         force_rerun,
-        computes: config.computes.keys().cloned().collect(),
+        computes: match &place {
+            Place::Store(_) => config.computes.keys().cloned().collect(),
+            Place::Cluster(controller) => {
+                say_unknown(controller, &needs);
+                controller.computes.iter().cloned().collect()
+            }
+        },
         grace_ms: GRACE_MS,
         target: match &target {
             Chosen::Process => Target::Process {
@@ -103,10 +111,11 @@ pub async fn plan(
                 host: host_fingerprint(),
                 executables: executables(needs.commands.iter().map(|need| need.word.as_str()))?,
             },
-            Chosen::Docker(images) => Target::Image {
+            Chosen::Docker(images) | Chosen::Kubernetes(images) => Target::Image {
                 images: images.clone(),
             },
         },
+        cluster: on_cluster,
         ..Facts::default()
     };
     let mut planned = Staging {
@@ -116,7 +125,7 @@ pub async fn plan(
     };
     if errors.is_empty() {
         // What a run writes is never part of what it reads.
-        let exclude: Vec<PathBuf> = store.folder().map(Path::to_owned).into_iter().collect();
+        let exclude: Vec<PathBuf> = place.folder().map(Path::to_owned).into_iter().collect();
         for need in &needs.uris {
             match external::pin(&need.uri).await {
                 Ok(pin) => drop(facts.pins.insert(need.uri.clone(), pin)),
@@ -148,7 +157,7 @@ pub async fn plan(
             }
         }
         if !needs.assets.is_empty() {
-            errors.extend(assets(&store, &needs.assets, &mut facts, &mut planned).await?);
+            errors.extend(assets(&place, &needs.assets, &mut facts, &mut planned).await?);
         }
     }
     if errors.is_empty() {
@@ -159,13 +168,16 @@ pub async fn plan(
                     &checked.names,
                     global.output,
                 )?;
-                check_room(&plan)?;
+                match &place {
+                    Place::Store(_) => check_room(&plan)?,
+                    Place::Cluster(controller) => controller.check(&plan).await?,
+                }
                 return Ok(Planned {
                     run,
                     plan,
                     snapshots: planned.snapshots,
                     sources: planned.sources,
-                    store,
+                    place,
                     target: target.word(),
                     _staged: planned.staged,
                 });
@@ -176,6 +188,22 @@ pub async fn plan(
     sort(&mut errors);
     load::report(&errors, &checked.names, global.output)?;
     Err(Failure::usage("the pipeline cannot be planned"))
+}
+
+/// Says which computes the controller does not know.
+fn say_unknown(controller: &Controller, needs: &planner::Needs) {
+    let named = needs.computes.keys().flatten();
+    let unknown: Vec<String> = named
+        .filter(|name| !controller.computes.contains(name))
+        .map(|name| format!("`{name}`"))
+        .collect();
+    if !unknown.is_empty() {
+        eprintln!(
+            "note: the auria.yaml of {} names no compute {}: such steps run on any node that fits",
+            controller.name,
+            unknown.join(", ")
+        );
+    }
 }
 
 struct Staging {
@@ -223,12 +251,12 @@ fn unpinned(error: &StoreError, need: &UriNeed) -> Diagnostic {
 
 /// Registered data and models: their content becomes snapshots.
 async fn assets(
-    url: &StoreUrl,
+    place: &Place,
     needs: &[planner::AssetNeed],
     facts: &mut Facts,
     planned: &mut Staging,
 ) -> Result<Vec<Diagnostic>, Failure> {
-    let store = Store::open(url, Access::Read).await?;
+    let store = place.open(Access::Read).await?.store;
     let mut errors = Vec::new();
     for need in needs {
         let text = need
@@ -244,7 +272,7 @@ async fn assets(
             }
         }
         let Some(record) = found else {
-            let message = format!("`{}` is not registered in {url}", need.reference);
+            let message = format!("`{}` is not registered in {place}", need.reference);
             errors.push(
                 Diagnostic::error(Code::UnknownAsset, message, &need.place)
                     .help("`auria-pipeline model list` lists what is; an output with `name` and `type: custom_model` registers one"),

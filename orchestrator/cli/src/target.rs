@@ -13,12 +13,17 @@ use auria_engine::docker::{Client, NoEngine, Places};
 use auria_launcher::container::EngineError;
 use std::collections::BTreeMap;
 
+/// The target of a cluster, as `--on` writes it.
+pub const KUBERNETES: &str = "kubernetes";
+
 /// Where all steps of a run run.
 pub enum Chosen {
     /// On this machine, without containers.
     Process,
     /// In containers of this machine's engine: their images, pinned.
     Docker(BTreeMap<ImageSource, String>),
+    /// In Pods of a cluster: their images, as they are pulled there.
+    Kubernetes(BTreeMap<ImageSource, String>),
 }
 
 impl Chosen {
@@ -27,6 +32,7 @@ impl Chosen {
         match self {
             Self::Process => "process",
             Self::Docker(_) => "docker",
+            Self::Kubernetes(_) => KUBERNETES,
         }
     }
 }
@@ -119,7 +125,8 @@ pub async fn choose(global: &Global, config: &Config, needs: &Needs) -> Result<C
         (Some(target), false) => on(target, needs).await?,
         (None, _) => by_default(needs).await,
     };
-    if !unknown.is_empty() {
+    // On a cluster the controller knows them.
+    if !unknown.is_empty() && !matches!(chosen, Chosen::Kubernetes(_)) {
         eprintln!(
             "note: auria.yaml names no compute {}: such steps run on `{}`",
             unknown.join(", "),
@@ -153,10 +160,7 @@ fn known(config: &Config, said: &str) -> Result<&'static str, Failure> {
     match target {
         "process" => Ok("process"),
         "docker" => Ok("docker"),
-        "kubernetes" => Err(Failure::usage(format!(
-            "--on {said}: the target `{target}` is not built yet"
-        ))
-        .help("`--on process` and `--on docker` run the steps on this machine")),
+        KUBERNETES => Ok(KUBERNETES),
         _ => {
             let computes: Vec<&str> = config.computes.keys().map(String::as_str).collect();
             let more = if computes.is_empty() {
@@ -166,7 +170,7 @@ fn known(config: &Config, said: &str) -> Result<&'static str, Failure> {
             };
             Err(
                 Failure::usage(format!("--on {said}: there is no such target"))
-                    .help(format!("use `process`, `docker`{more}")),
+                    .help(format!("use `process`, `docker`, `kubernetes`{more}")),
             )
         }
     }
@@ -175,6 +179,9 @@ fn known(config: &Config, said: &str) -> Result<&'static str, Failure> {
 async fn on(target: &str, needs: &Needs) -> Result<Chosen, NotChosen> {
     if target == "process" {
         return Ok(Chosen::Process);
+    }
+    if target == KUBERNETES {
+        return on_cluster(needs);
     }
     let client = engine().await?;
     let mut found = BTreeMap::new();
@@ -202,6 +209,31 @@ async fn on(target: &str, needs: &Needs) -> Result<Chosen, NotChosen> {
     }
     if errors.is_empty() {
         Ok(Chosen::Docker(found))
+    } else {
+        Err(NotChosen::File(errors))
+    }
+}
+
+/// Images are pulled by nodes: nothing here can build one for them.
+fn on_cluster(needs: &Needs) -> Result<Chosen, NotChosen> {
+    let mut found = BTreeMap::new();
+    let mut errors = Vec::new();
+    for need in &needs.images {
+        match &need.source {
+            // The planner says that nothing registers environments yet.
+            source if is_registered(source) => {}
+            ImageSource::Named(name) => drop(found.insert(need.source.clone(), name.clone())),
+            ImageSource::Build(_) | ImageSource::Conda { .. } => {
+                let message = "nodes of a cluster pull images, and nothing there builds this one";
+                let help = "build it (`--on docker` does), push it where the nodes pull, and name it: `environment: {image: NAME@sha256:…}`";
+                errors.push(
+                    Diagnostic::error(Code::ImageUnavailable, message, &need.place).help(help),
+                );
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(Chosen::Kubernetes(found))
     } else {
         Err(NotChosen::File(errors))
     }

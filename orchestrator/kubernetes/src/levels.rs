@@ -186,8 +186,8 @@ const ALWAYS: [Row; 7] = [
 
 const HEAD: &str = "# Steps on Kubernetes
 
-This page is written by a test from one table (`orchestrator/kubernetes/src/levels.rs`). The command
-line does not submit to clusters yet; what it will hand to them is this.
+This page is written by a test from one table (`orchestrator/kubernetes/src/levels.rs`). How to
+come to a cluster, and to a first run on it, says [Install on a cluster](install.md).
 
 Each attempt of a step is one Pod (`restartPolicy: Never`): retries are the run's decisions. Which nodes
 a compute means stands in [`auria.yaml`](schema/config.json), under `computes:`.

@@ -123,7 +123,7 @@ impl PipelineRun {
     }
 }
 
-/// The definitions of the custom resources, for `manifests/crd.yaml`.
+/// The definitions of the custom resources, for `manifests/base/crd.yaml`.
 #[must_use]
 pub fn definitions() -> String {
     let definition = serde_json::to_value(PipelineRun::crd()).unwrap_or_default();
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_definitions_are_those_that_are_applied() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/crd.yaml");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../manifests/base/crd.yaml");
         let applied = std::fs::read_to_string(path).unwrap_or_default();
         assert_eq!(applied, definitions(), "run `cargo xtask schema`");
     }

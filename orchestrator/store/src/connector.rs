@@ -29,27 +29,40 @@ impl HttpConnector for Connector {
             store: "HTTP client",
             source: Box::new(source),
         };
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("auria-pipeline/", env!("CARGO_PKG_VERSION")))
-            .http1_only()
-            .connect_timeout(CONNECT)
-            .pool_idle_timeout(IDLE)
-            .https_only(!is_set(ClientConfigKey::AllowHttp));
-        if let Some(proxy) = set(ClientConfigKey::ProxyUrl) {
-            let mut proxy = reqwest::Proxy::all(proxy).map_err(failed)?;
-            if let Some(excludes) = set(ClientConfigKey::ProxyExcludes) {
-                proxy = proxy.no_proxy(reqwest::NoProxy::from_string(&excludes));
+        let build = |system_authorities: bool| {
+            let mut builder = reqwest::Client::builder()
+                .user_agent(concat!("auria-pipeline/", env!("CARGO_PKG_VERSION")))
+                .http1_only()
+                .connect_timeout(CONNECT)
+                .pool_idle_timeout(IDLE)
+                .https_only(!is_set(ClientConfigKey::AllowHttp));
+            if let Some(proxy) = set(ClientConfigKey::ProxyUrl) {
+                let mut proxy = reqwest::Proxy::all(proxy)?;
+                if let Some(excludes) = set(ClientConfigKey::ProxyExcludes) {
+                    proxy = proxy.no_proxy(reqwest::NoProxy::from_string(&excludes));
+                }
+                builder = builder.proxy(proxy);
             }
-            builder = builder.proxy(proxy);
-        }
-        if let Some(pem) = set(ClientConfigKey::ProxyCaCertificate) {
-            let certificate = reqwest::Certificate::from_pem(pem.as_bytes()).map_err(failed)?;
-            builder = builder.tls_certs_merge([certificate]);
-        }
-        if is_set(ClientConfigKey::AllowInvalidCertificates) {
-            builder = builder.danger_accept_invalid_certs(true);
-        }
-        let client = builder.build().map_err(failed)?;
+            let mut own = Vec::new();
+            if let Some(pem) = set(ClientConfigKey::ProxyCaCertificate) {
+                own.push(reqwest::Certificate::from_pem(pem.as_bytes())?);
+            }
+            builder = if system_authorities {
+                builder.tls_certs_merge(own)
+            } else {
+                builder.tls_certs_only(own)
+            };
+            if is_set(ClientConfigKey::AllowInvalidCertificates) {
+                builder = builder.danger_accept_invalid_certs(true);
+            }
+            builder.build()
+        };
+        // An image without any certificates reaches a store without TLS all the same.
+        let client = match build(true) {
+            Err(_) if is_set(ClientConfigKey::AllowHttp) => build(false),
+            built => built,
+        };
+        let client = client.map_err(failed)?;
         Ok(watched(client, self.stall))
     }
 }

@@ -17,7 +17,8 @@ use serde_json::json;
 /// # Errors
 /// Where the store cannot be reached, or there is no such run.
 pub async fn cancel(global: &Global, args: &RunArg) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Write).await?;
+    let opened = open::existing(global, Access::Write).await?;
+    let store = opened.store.clone();
     let run = open::run(&store, &args.run).await?;
     let journal = Journal::new(store.clone(), run.run.clone());
     if let Some(end) = journal.read_run_end().await? {
@@ -28,6 +29,17 @@ pub async fn cancel(global: &Global, args: &RunArg) -> Result<u8, Failure> {
     }
     let by = format!("{} on {}", edge::user(), edge::host());
     driver::request_cancel(&store, &run.run, &by, edge::now).await?;
+    if let Some(controller) = &opened.controller {
+        let value = json!({"run": run.run, "status": Status::CancelRequested});
+        let text = || {
+            format!(
+                "asked {} to cancel run {}\n`auria-pipeline watch {}` follows it",
+                controller.name, run.run, run.run
+            )
+        };
+        print::result(global.output, &value, text)?;
+        return Ok(exit::DONE);
+    }
     let folder = drive::runtime()?;
     let identity = store.identity();
     Lease::knock(folder.path(), &identity, &run.run).await;

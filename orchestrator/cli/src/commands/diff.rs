@@ -25,7 +25,7 @@ type Differences = BTreeMap<String, (Value, Value)>;
 /// # Errors
 /// Where the store cannot be read, or there is no such run.
 pub async fn diff(global: &Global, args: &Diff) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?;
+    let store = open::existing(global, Access::Read).await?.store;
     let old = open::run(&store, &args.old).await?;
     let new = open::run(&store, &args.new).await?;
     let (was, is) = (

@@ -21,7 +21,7 @@ const SHOWN: usize = 100;
 /// # Errors
 /// Where the store cannot be read, or there is no such run or step.
 pub async fn explain(global: &Global, args: &Explain) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?;
+    let store = open::existing(global, Access::Read).await?.store;
     let run = open::run(&store, &args.run).await?;
     let path = find_step(&run, &args.step)?;
     let state = drive::look(&store, &run).await?;

@@ -24,7 +24,7 @@ const SILENT: Duration = Duration::from_secs(2);
 /// Where the store cannot be reached, there is no such run, or one of them cannot be
 /// deleted: then those that can are, and the exit code is 2.
 pub async fn delete(global: &Global, args: &Delete) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Write).await?;
+    let store = open::existing(global, Access::Write).await?.store;
     // All names are looked up before anything is touched.
     let mut runs = Vec::new();
     for word in &args.runs {
@@ -117,7 +117,7 @@ fn line(answer: &Value) -> Option<String> {
 /// # Errors
 /// Where the store cannot be reached.
 pub async fn gc(global: &Global, args: &Gc) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Write).await?;
+    let store = open::existing(global, Access::Write).await?.store;
     let what = Collect {
         older_than: args.older_than,
         grace: args.grace,

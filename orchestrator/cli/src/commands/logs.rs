@@ -28,7 +28,8 @@ const DRIVER: Duration = Duration::from_millis(500);
 /// # Errors
 /// Where the store cannot be read, or there is no such run, step or attempt.
 pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?;
+    let opened = open::existing(global, Access::Read).await?;
+    let store = opened.store.clone();
     let run = open::run(&store, &args.run).await?;
     let step = args
         .step

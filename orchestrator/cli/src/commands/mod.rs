@@ -2,6 +2,7 @@
 //! crates, prints, and ends with an exit code.
 
 pub mod cancel;
+pub mod controller;
 pub mod diff;
 pub mod doctor;
 pub mod explain;

@@ -17,7 +17,7 @@ const KIND: &str = "model";
 /// # Errors
 /// Where the store cannot be read, or there is no such model.
 pub async fn model(global: &Global, args: &Model) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?;
+    let store = open::existing(global, Access::Read).await?.store;
     match args {
         Model::List => {
             let listed = registry::list(&store, KIND).await?;

@@ -47,7 +47,7 @@ fn made(state: &RunState) -> Vec<Made> {
 /// # Errors
 /// Where the store cannot be read, or there is no such run.
 pub async fn list(global: &Global, args: &RunArg) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?;
+    let store = open::existing(global, Access::Read).await?.store;
     let run = open::run(&store, &args.run).await?;
     let state = drive::look(&store, &run).await?;
     let made = made(&state);
@@ -99,7 +99,7 @@ struct Downloaded {
 /// # Errors
 /// Where the store cannot be read, nothing matches, or the folder cannot be written.
 pub async fn download(global: &Global, args: &Download) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?;
+    let store = open::existing(global, Access::Read).await?.store;
     let run = open::run(&store, &args.run).await?;
     let state = drive::look(&store, &run).await?;
     let made = made(&state);
@@ -166,7 +166,7 @@ pub async fn download(global: &Global, args: &Download) -> Result<u8, Failure> {
 /// # Errors
 /// Where the store cannot be read, or there is no such run.
 pub async fn metrics(global: &Global, args: &RunArg) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?;
+    let store = open::existing(global, Access::Read).await?.store;
     let run = open::run(&store, &args.run).await?;
     let state = drive::look(&store, &run).await?;
     let mut all: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();

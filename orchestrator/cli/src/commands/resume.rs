@@ -20,7 +20,8 @@ use std::process::{Command, Stdio};
 /// # Errors
 /// Where the store cannot be reached, there is no such run, or another drives it.
 pub async fn resume(global: &Global, args: &Resume) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Write).await?;
+    let opened = open::existing(global, Access::Write).await?;
+    let store = opened.store.clone();
     let mut run = open::run(&store, &args.run).await?;
     let end = Journal::new(store.clone(), run.run.clone())
         .read_run_end()
@@ -31,6 +32,13 @@ pub async fn resume(global: &Global, args: &Resume) -> Result<u8, Failure> {
         return Ok(drive::exit_code(end.status));
     }
     prepare(&store, &mut run).await?;
+    if let Some(controller) = &opened.controller {
+        controller.submit(&run).await?;
+        if args.detach {
+            return controller.left(&run, global.output);
+        }
+        return controller.follow(&run, global.output).await;
+    }
     if args.detach {
         return detach(&store, &run, global.output);
     }
@@ -129,7 +137,8 @@ pub async fn background(global: &Global, run: &str) -> Result<u8, Failure> {
     if let Err(error) = nix::unistd::setsid() {
         tracing::warn!("no session of its own: {error}");
     }
-    let store = open::existing(global, Access::Write).await?;
+    let opened = open::existing(global, Access::Write).await?;
+    let store = opened.store.clone();
     let run = open::run(&store, run).await?;
     drive::drive(&store, &run, Takeover::No, global.output).await
 }

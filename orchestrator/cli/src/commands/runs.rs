@@ -1,15 +1,17 @@
 //! `runs` and `show`.
 
 use crate::args::{Global, RunArg, Runs};
+use crate::cluster::Controller;
 use crate::drive;
 use crate::edge::{self, Terminal};
 use crate::failure::{Failure, exit};
-use crate::open;
+use crate::open::{self, Opened};
 use crate::print;
 use crate::terminal::{Paint, duration, status_symbol};
 use auria_core::outcome::Status;
 use auria_core::{RunId, Timestamp};
 use auria_engine::lease::Lease;
+use auria_launcher::runtime::RuntimeRoot;
 use auria_store::runs::{self, RecentRun};
 use auria_store::{Access, Journal, Store, layout};
 use futures::{StreamExt, TryStreamExt};
@@ -46,8 +48,8 @@ pub async fn list(global: &Global, args: &Runs) -> Result<u8, Failure> {
             )
         })?),
     };
-    let store = open::existing(global, Access::Read).await?;
-    let folder = drive::runtime()?;
+    let Opened { store, controller } = open::existing(global, Access::Read).await?;
+    let drivers = Drivers::known(controller)?;
     // Filters look further back than the number of lines asked for.
     let filtered = wanted.is_some() || args.experiment.is_some();
     let limit = if filtered { usize::MAX } else { args.last };
@@ -58,7 +60,7 @@ pub async fn list(global: &Global, args: &Runs) -> Result<u8, Failure> {
             .is_none_or(|name| run.experiment == *name)
     });
     let lines: Vec<Line> = futures::stream::iter(recent)
-        .map(|run| line(&store, folder.path(), run))
+        .map(|run| line(&store, &drivers, run))
         .buffered(AT_ONCE)
         .try_filter(|line| {
             futures::future::ready(wanted.is_none_or(|status| line.status == status))
@@ -70,13 +72,38 @@ pub async fn list(global: &Global, args: &Runs) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
-async fn line(store: &Store, folder: &std::path::Path, run: RecentRun) -> Result<Line, Failure> {
+/// Who may drive runs, as far as this program sees.
+enum Drivers {
+    /// Processes of this machine, which leave a lock in this folder.
+    Here(RuntimeRoot),
+    /// The controller of a cluster, which drives whatever has not ended.
+    Cluster(String),
+}
+
+impl Drivers {
+    fn known(controller: Option<Controller>) -> Result<Self, Failure> {
+        Ok(match controller {
+            Some(controller) => Self::Cluster(controller.name),
+            None => Self::Here(drive::runtime()?),
+        })
+    }
+
+    /// Who drives `run`, which has not ended.
+    fn of(&self, store: &Store, run: &RunId) -> Option<String> {
+        match self {
+            Self::Here(folder) => Lease::holder(folder.path(), &store.identity(), run),
+            Self::Cluster(name) => Some(name.clone()),
+        }
+    }
+}
+
+async fn line(store: &Store, drivers: &Drivers, run: RecentRun) -> Result<Line, Failure> {
     let end = Journal::new(store.clone(), run.run.clone())
         .read_run_end()
         .await?;
     let driver = match &end {
         Some(_) => None,
-        None => Lease::holder(folder, &store.identity(), &run.run),
+        None => drivers.of(store, &run.run),
     };
     let status = match (&end, &driver) {
         (Some(end), _) => end.status,
@@ -148,10 +175,13 @@ fn table(lines: &[Line]) -> String {
 /// # Errors
 /// Where the store cannot be read, or there is no such run.
 pub async fn show(global: &Global, args: &RunArg) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?;
+    let Opened { store, controller } = open::existing(global, Access::Read).await?;
     let run = open::run(&store, &args.run).await?;
-    let folder = drive::runtime()?;
-    let driver = Lease::holder(folder.path(), &store.identity(), &run.run);
+    let journal = Journal::new(store.clone(), run.run.clone());
+    let driver = match journal.read_run_end().await? {
+        Some(_) => None,
+        None => Drivers::known(controller)?.of(&store, &run.run),
+    };
     if store.exists(&layout::tombstone(&run.run)).await? {
         eprintln!(
             "note: run {} is deleted: `auria-pipeline gc` removes it",

@@ -8,7 +8,7 @@ use crate::edge;
 use crate::failure::{Failure, exit};
 use crate::graph;
 use crate::load;
-use crate::open;
+use crate::open::{self, Opened};
 use crate::planning::{self, Planned};
 use crate::print;
 use auria_core::StepPath;
@@ -38,18 +38,29 @@ pub async fn submit(global: &Global, args: &Submit) -> Result<u8, Failure> {
         print::result(global.output, &planned.plan, || graph::text(&planned.plan))?;
         return Ok(exit::DONE);
     }
-    let store = Store::open(&planned.store, Access::Write).await?;
-    say_unfinished(&store).await?;
-    let run = create(&store, planned).await?;
-    go(&store, &run, args.detach, global.output).await
+    let opened = planned.place.open(Access::Write).await?;
+    if opened.controller.is_none() {
+        say_unfinished(&opened.store).await?;
+    }
+    let run = create(&opened.store, planned).await?;
+    go(&opened, &run, args.detach, global.output).await
 }
 
 async fn go(
-    store: &Store,
+    opened: &Opened,
     run: &RunJson,
     background: bool,
     output: OutputFormat,
 ) -> Result<u8, Failure> {
+    let store = &opened.store;
+    if let Some(controller) = &opened.controller {
+        controller.submit(run).await?;
+        if background {
+            return controller.left(run, output);
+        }
+        eprintln!("run {} of {}", run.run, controller.name);
+        return controller.follow(run, output).await;
+    }
     if background {
         return detach(store, run, output);
     }
@@ -144,7 +155,8 @@ fn taken(created: Result<(), auria_store::StoreError>) -> Result<(), Failure> {
 /// # Errors
 /// Where there is no such run or step, it still runs, or the store fails.
 pub async fn retry(global: &Global, args: &Retry) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Write).await?;
+    let opened = open::existing(global, Access::Write).await?;
+    let store = opened.store.clone();
     let old = open::run(&store, &args.run).await?;
     let journal = Journal::new(store.clone(), old.run.clone());
     if journal.read_run_end().await?.is_none() {
@@ -193,7 +205,7 @@ pub async fn retry(global: &Global, args: &Retry) -> Result<u8, Failure> {
         load::count(kept, "finished step"),
         old.run
     );
-    go(&store, &run, args.detach, global.output).await
+    go(&opened, &run, args.detach, global.output).await
 }
 
 /// Lets a finished step of `old` stand in `run`; says whether its outputs are there.

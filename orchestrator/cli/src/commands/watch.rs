@@ -23,8 +23,12 @@ const LOOKS: u32 = 10;
 /// # Errors
 /// Where the store cannot be read, there is no such run, or nobody drives it.
 pub async fn watch(global: &Global, args: &RunArg) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?;
+    let opened = open::existing(global, Access::Read).await?;
+    let store = opened.store.clone();
     let run = open::run(&store, &args.run).await?;
+    if let Some(controller) = &opened.controller {
+        return controller.follow(&run, global.output).await;
+    }
     let folder = drive::runtime()?;
     let identity = store.identity();
     let journal = Journal::new(store.clone(), run.run.clone());

@@ -15,7 +15,8 @@ use crate::objects::{self, Rights, Served};
 use crate::problem::Refusal;
 use async_trait::async_trait;
 use auria_core::RunId;
-use auria_core::protocol::{API, LARGEST_BODY, PROTOCOL_VERSION};
+use auria_core::plan::Plan;
+use auria_core::protocol::{self, API, Checked, LARGEST_BODY, PROTOCOL_VERSION, ServerFacts};
 use auria_engine::feed::Feed;
 use auria_store::Store;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
@@ -29,6 +30,9 @@ use serde::Serialize;
 use std::sync::Arc;
 use vouch::Vouched;
 
+/// The largest plan that is checked.
+const LARGEST_PLAN: usize = 64 * 1024 * 1024;
+
 /// What drives runs, as the API sees it.
 #[async_trait]
 pub trait Runs: Send + Sync {
@@ -40,6 +44,11 @@ pub trait Runs: Send + Sync {
     fn nudge(&self, run: &RunId);
     /// The changes of a run that is driven from here; none of another.
     fn feed(&self, run: &RunId) -> Option<Feed>;
+    /// What of a plan can never run here, each in words; an error where that cannot be told
+    /// at this moment.
+    async fn check(&self, plan: &Plan) -> Result<Vec<String>, String>;
+    /// The names of the computes that are known here.
+    fn computes(&self) -> Vec<String>;
 }
 
 /// A run was not started.
@@ -130,6 +139,11 @@ impl Api {
     pub fn router(&self) -> Router {
         let calls = Router::new()
             .route("/version", get(version))
+            .route(protocol::FACTS, get(facts))
+            .route(
+                protocol::CHECK,
+                post(check).layer(DefaultBodyLimit::max(LARGEST_PLAN)),
+            )
             .route("/runs/{run}", post(start))
             .route("/runs/{run}/events", get(events::events))
             .with_state(self.clone());
@@ -176,6 +190,23 @@ async fn version() -> Json<Version> {
         version: env!("CARGO_PKG_VERSION"),
         protocol: PROTOCOL_VERSION,
     })
+}
+
+async fn facts(State(api): State<Api>, Extension(user): Extension<User>) -> Json<ServerFacts> {
+    Json(ServerFacts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: PROTOCOL_VERSION,
+        store: api.0.served.grant().clone(),
+        computes: api.0.runs.computes(),
+        user: user.name,
+    })
+}
+
+async fn check(State(api): State<Api>, Json(plan): Json<Plan>) -> Result<Json<Checked>, Refusal> {
+    let checked = api.0.runs.check(&plan).await;
+    let refusals =
+        checked.map_err(|message| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))?;
+    Ok(Json(Checked { refusals }))
 }
 
 /// The run that a path names.

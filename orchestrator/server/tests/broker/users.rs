@@ -66,6 +66,15 @@ impl Runs for Started {
     fn feed(&self, _run: &RunId) -> Option<Feed> {
         self.feed.lock().unwrap().clone()
     }
+
+    async fn check(&self, plan: &auria_core::plan::Plan) -> Result<Vec<String>, String> {
+        let steps = plan.steps.iter().map(|step| step.path.display());
+        Ok(steps.map(|step| format!("no node fits {step}")).collect())
+    }
+
+    fn computes(&self) -> Vec<String> {
+        vec!["gpu-cluster".to_owned()]
+    }
 }
 
 struct Served {

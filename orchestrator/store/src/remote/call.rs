@@ -305,6 +305,46 @@ impl Line {
             .await
     }
 
+    /// Asks this line's server for something that is told for hours, with pauses.
+    pub(super) async fn listen(
+        &self,
+        path: &str,
+        token: Option<&str>,
+    ) -> Result<BoxStream<'static, Result<Bytes, HttpError>>, Failed> {
+        let url = self.address(path, &[])?;
+        let asked = self.plain.get(url).headers(own_headers(token)).send().await;
+        let response = asked.map_err(|error| {
+            let error = error.without_url();
+            Failed::Line(HttpError::new(HttpErrorKind::Connect, error))
+        })?;
+        let status = response.status();
+        let stream = response
+            .bytes_stream()
+            .map_err(|error| HttpError::new(HttpErrorKind::Interrupted, error.without_url()))
+            .boxed();
+        if status.is_success() {
+            return Ok(stream);
+        }
+        let body = gather(stream, LARGEST_REFUSAL).await;
+        Err(refused(status, body.unwrap_or_default()))
+    }
+
+    /// Asks this line's server, at a path that is made for this request.
+    pub(super) async fn send_at(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        token: Option<&str>,
+    ) -> Result<Answer, Failed> {
+        let url = self.address(path, &[])?;
+        let mut headers = own_headers(token);
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        self.send_to(method, url.as_str(), headers, body.into())
+            .await
+    }
+
     /// Asks whatever `url` names.
     pub(super) async fn send_to(
         &self,

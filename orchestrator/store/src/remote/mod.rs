@@ -8,6 +8,7 @@ mod call;
 mod objects;
 mod sign;
 mod upload;
+mod users;
 
 use crate::error::sort_error;
 use crate::{Claimed, Store, StoreError, StorePath, StoreUrl};

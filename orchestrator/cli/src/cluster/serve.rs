@@ -1,0 +1,120 @@
+//! What the controller's API asks of Kubernetes: who a user is and what it may, and to make
+//! a run visible or end it. It joins `kubernetes` and `server`, which know nothing of each
+//! other.
+
+use async_trait::async_trait;
+use auria_core::RunId;
+use auria_core::plan::Plan;
+use auria_engine::feed::Feed;
+use auria_kubernetes::access::{self, Verb, Vouched};
+use auria_kubernetes::compute::Compute;
+use auria_kubernetes::controller::{self, Feeds};
+use auria_kubernetes::fit::{self, NodeOffer};
+use auria_server::api::{Action, Denied, NotStarted, Runs, User, Vouch};
+use auria_store::Store;
+use k8s_openapi::api::core::v1::Node;
+use kube::api::ListParams;
+use kube::{Api, Client};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use tokio::task::JoinSet;
+
+/// Kubernetes knows users by their tokens.
+pub struct Tokens(pub access::Access);
+
+#[async_trait]
+impl Vouch for Tokens {
+    async fn vouch(&self, token: &str, action: Action) -> Result<User, Denied> {
+        let verb = match action {
+            Action::Read => Verb::Get,
+            Action::Create => Verb::Create,
+            Action::Update => Verb::Update,
+        };
+        match self.0.vouch(token, verb).await {
+            Ok(Vouched::Allowed { user }) => Ok(User { name: user }),
+            Ok(Vouched::Forbidden { user }) => Err(Denied::Forbidden { user }),
+            Ok(Vouched::Nobody) => Err(Denied::Unknown),
+            Err(message) => Err(Denied::Unavailable { message }),
+        }
+    }
+}
+
+/// Requests to cancel that are under way.
+const CANCELING: usize = 64;
+
+/// The runs of a namespace.
+pub struct Namespace {
+    /// The cluster.
+    pub client: Client,
+    /// Which.
+    pub name: String,
+    /// The store that holds the runs.
+    pub store: Store,
+    /// The runs that are driven by this replica.
+    pub feeds: Feeds,
+    /// Computes, by name.
+    pub computes: BTreeMap<String, Compute>,
+    /// That of steps that name none.
+    pub fallback: Compute,
+    /// Requests to cancel that are under way.
+    pub canceling: Mutex<JoinSet<()>>,
+}
+
+#[async_trait]
+impl Runs for Namespace {
+    async fn start(&self, run: &RunId, _by: &User) -> Result<(), NotStarted> {
+        // A resource without a record would never end.
+        let found = auria_store::runs::read(&self.store, run).await;
+        found.map_err(|error| match error.kind() {
+            auria_store::ErrorKind::NotFound => NotStarted::Refused {
+                message: error.to_string(),
+            },
+            _ => NotStarted::Unavailable {
+                message: error.to_string(),
+            },
+        })?;
+        let announced = controller::announce(self.client.clone(), &self.name, run).await;
+        announced.map_err(|message| NotStarted::Unavailable { message })
+    }
+
+    fn nudge(&self, run: &RunId) {
+        // All that a user writes into a log is a request to cancel.
+        let canceling = self.canceling.lock();
+        let mut canceling = canceling.unwrap_or_else(PoisonError::into_inner);
+        while canceling.try_join_next().is_some() {}
+        if canceling.len() >= CANCELING {
+            // The driver looks at the log every few seconds by itself.
+            return;
+        }
+        let (client, name, run) = (self.client.clone(), self.name.clone(), run.clone());
+        canceling.spawn(async move {
+            if let Err(error) = controller::cancel(client, &name, &run).await {
+                tracing::warn!(%run, "{error}");
+            }
+        });
+    }
+
+    fn feed(&self, run: &RunId) -> Option<Feed> {
+        self.feeds.get(run)
+    }
+
+    async fn check(&self, plan: &Plan) -> Result<Vec<String>, String> {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let nodes = match nodes.list(&ListParams::default()).await {
+            Ok(found) => Some(found.items.iter().map(NodeOffer::of).collect::<Vec<_>>()),
+            // Nodes may be out of sight: what computes declare is checked alone.
+            Err(kube::Error::Api(status)) if status.code == 403 => None,
+            Err(error) => return Err(format!("the nodes cannot be listed: {error}")),
+        };
+        let compute = |name: Option<&str>| {
+            name.and_then(|name| self.computes.get(name))
+                .unwrap_or(&self.fallback)
+        };
+        let misfits = fit::check(plan, nodes.as_deref(), compute);
+        Ok(misfits.iter().map(ToString::to_string).collect())
+    }
+
+    fn computes(&self) -> Vec<String> {
+        self.computes.keys().cloned().collect()
+    }
+}

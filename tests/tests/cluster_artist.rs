@@ -1,0 +1,344 @@
+//! The artist on a real cluster, as docs/install.md installs it: images from the Dockerfiles,
+//! manifests through kubectl, and everything else through the binary with a kubeconfig alone.
+//! The cases follow each other: they share one installation and one gallery of runs.
+
+use auria_tests::cluster::{Cluster, wait};
+use auria_tests::engine::{self, Engine, Kind};
+use auria_tests::{Context, Done};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+auria_tests::cluster_tests![
+    the_artist_works_where_her_pins_fit,
+    exchanged_gpus_exchange_the_steps,
+    a_pin_that_nothing_fits_is_refused_with_what_there_is,
+    a_killed_controller_loses_nothing,
+    a_run_is_canceled_from_afar,
+    rights_are_the_least,
+];
+
+const NAMESPACE: &str = "auria";
+
+/// The controller, installed once for all cases.
+fn installed(cluster: &Cluster) {
+    static DONE: OnceLock<()> = OnceLock::new();
+    DONE.get_or_init(|| {
+        load_images(cluster);
+        install(cluster);
+    });
+}
+
+/// Builds the images from the Dockerfiles on a local base, with an engine of its own.
+fn load_images(cluster: &Cluster) {
+    let kind = Kind::Docker {
+        live_restore: false,
+    };
+    assert_eq!(engine::missing(kind), None);
+    let engine = Engine::start(kind);
+    engine.import(&engine::root("bookworm"), "test.local/bookworm:1");
+    let archive = auria_tests::programs()
+        .parent()
+        .map(|target| target.join("images/all.tar"));
+    let archive: PathBuf = archive.unwrap_or_default();
+    let built = Command::new(auria_tests::program("xtask"))
+        .current_dir(auria_tests::project())
+        .args(["images", "--no-build", "--base", "test.local/bookworm:1"])
+        .arg("--save")
+        .arg(&archive)
+        .env("DOCKER_HOST", engine.address())
+        .status();
+    assert!(built.is_ok_and(|status| status.success()), "images");
+    drop(engine);
+    cluster.xtask(&["load", &archive.display().to_string()]);
+}
+
+/// What docs/install.md says, step by step.
+fn install(cluster: &Cluster) {
+    // Left by an earlier run on a cluster that stays up.
+    let runs = [
+        "delete",
+        "pipelineruns",
+        "--all",
+        "--timeout=60s",
+        "--namespace",
+        NAMESPACE,
+    ];
+    let _ = cluster.try_kubectl(&runs);
+    let _ = cluster.try_kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found"]);
+    cluster.kubectl(&["create", "namespace", NAMESPACE]);
+    let mut secret = vec![
+        "--namespace".to_owned(),
+        NAMESPACE.to_owned(),
+        "create".to_owned(),
+        "secret".to_owned(),
+        "generic".to_owned(),
+        "auria-store".to_owned(),
+        format!(
+            "--from-literal=AURIA_STORE=s3://auria/{}",
+            std::process::id()
+        ),
+    ];
+    for (name, value) in cluster.store() {
+        secret.push(format!("--from-literal={name}={value}"));
+    }
+    let secret: Vec<&str> = secret.iter().map(String::as_str).collect();
+    cluster.kubectl(&secret);
+    let manifests = auria_tests::project().join("manifests/overlays/one-node");
+    cluster.kubectl(&["apply", "-k", &manifests.display().to_string()]);
+    kubectl(
+        cluster,
+        &["rollout", "restart", "deployment/auria-controller"],
+    );
+    let rolled = [
+        "rollout",
+        "status",
+        "deployment/auria-controller",
+        "--timeout=120s",
+    ];
+    kubectl(cluster, &rolled);
+}
+
+fn kubectl(cluster: &Cluster, words: &[&str]) -> String {
+    let words: Vec<&str> = ["--namespace", NAMESPACE]
+        .iter()
+        .chain(words)
+        .copied()
+        .collect();
+    cluster.kubectl(&words)
+}
+
+/// Someone with a kubeconfig, and nothing of the store's.
+fn someone(cluster: &Cluster) -> Context {
+    installed(cluster);
+    Context::new()
+        .with_variable("KUBECONFIG", &cluster.kubeconfig().display().to_string())
+        .with_variable("AURIA_TARGET", "kubernetes")
+        .without_store()
+}
+
+fn submit(someone: &Context, pipeline: &str, more: &[&str]) -> Done {
+    let mut words = vec!["submit", pipeline, "--output", "json"];
+    words.extend(more);
+    someone.run(words)
+}
+
+fn artist(someone: &Context, seed: u32) -> Value {
+    let file = auria_tests::project().join("pipelines.yaml");
+    let seed = format!("inputs.seed={seed}");
+    let words = ["--pipeline", "auria-kathi", "--set", &seed];
+    let report = submit(someone, &file.display().to_string(), &words);
+    report.exits(0).json()
+}
+
+/// The node of each step, as its Pod was bound.
+fn node<'a>(report: &'a Value, step: &str) -> &'a str {
+    report["steps"][step]["node"].as_str().unwrap_or_default()
+}
+
+fn the_artist_works_where_her_pins_fit(cluster: &Cluster) {
+    let someone = someone(cluster);
+    let report = artist(&someone, 64);
+    assert_eq!(report["status"], "Completed", "{report:#}");
+    // CUDA 12.6 has no code for the new GPU; 12.8 and 13.0 are ahead of the old driver.
+    assert_eq!(node(&report, "write"), "n1", "{report:#}");
+    assert_eq!(node(&report, "paint"), "n2", "{report:#}");
+    assert_eq!(node(&report, "colour"), "n2", "{report:#}");
+    let run = report["run"].as_str().unwrap_or_default();
+    // It is written at most once a second.
+    wait("the resource to say so", || {
+        let shown = kubectl(cluster, &["get", "pipelineruns", run]);
+        shown.contains("Completed")
+    });
+    someone.run(["download", run, "--to", "work"]).exits(0);
+    let picture = someone.path().join("work/colour/picture/coloured.png");
+    let bytes = std::fs::read(&picture).unwrap_or_default();
+    assert!(bytes.starts_with(b"\x89PNG"), "{} bytes", bytes.len());
+    let logs = someone.run(["logs", run, "write"]).exits(0);
+    assert!(!logs.stdout.is_empty());
+    // Again: nothing runs.
+    let again = artist(&someone, 64);
+    for step in ["write", "paint", "colour"] {
+        assert_eq!(again["steps"][step]["status"], "Reused", "{again:#}");
+    }
+}
+
+fn exchanged_gpus_exchange_the_steps(cluster: &Cluster) {
+    let someone = someone(cluster);
+    cluster.xtask(&["gpus", "n1=b200", "n2=v100"]);
+    let done = std::panic::catch_unwind(|| artist(&someone, 65));
+    cluster.xtask(&["gpus", "n1=v100", "n2=b200"]);
+    let report = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    assert_eq!(report["status"], "Completed", "{report:#}");
+    assert_eq!(node(&report, "write"), "n2", "{report:#}");
+    assert_eq!(node(&report, "paint"), "n1", "{report:#}");
+}
+
+fn a_pin_that_nothing_fits_is_refused_with_what_there_is(cluster: &Cluster) {
+    let someone = someone(cluster);
+    cluster.xtask(&["gpus", "n2=none"]);
+    let file = auria_tests::project().join("pipelines.yaml");
+    let file = file.display().to_string();
+    let done = std::panic::catch_unwind(|| submit(&someone, &file, &["--set", "inputs.seed=66"]));
+    cluster.xtask(&["gpus", "n2=b200"]);
+    let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let done = done.exits(2);
+    for said in ["`colour`", "CUDA 13.0", "Tesla-V100-SXM2-16GB", "n3"] {
+        assert!(done.stderr.contains(said), "{said}: {}", done.stderr);
+    }
+    assert!(!done.stderr.contains("`write`"), "{}", done.stderr);
+}
+
+const SLOW: &str = "
+type: pipeline
+name: slow
+jobs:
+  first:
+    command: echo begun; sleep 8; echo done > ${{outputs.o}}
+    environment: {image: 'auria.local/post:0.1.0'}
+    outputs: {o: {type: uri_file}}
+  second:
+    command: cat ${{inputs.i}}
+    environment: {image: 'auria.local/post:0.1.0'}
+    inputs: {i: '${{parent.jobs.first.outputs.o}}'}
+";
+
+fn a_killed_controller_loses_nothing(cluster: &Cluster) {
+    let someone = someone(cluster);
+    someone.write("slow.yml", SLOW);
+    let run = submit(&someone, "slow.yml", &["--detach", "--force-rerun"])
+        .exits(0)
+        .json();
+    let run = run["run"].as_str().unwrap_or_default().to_owned();
+    wait("the first step", || {
+        someone
+            .run(["logs", &run, "first"])
+            .stdout
+            .contains("begun")
+    });
+    let pods = [
+        "delete",
+        "pod",
+        "--selector=app.kubernetes.io/name=auria-controller",
+    ];
+    let now: Vec<&str> = pods
+        .iter()
+        .chain(&["--grace-period=0", "--force"])
+        .copied()
+        .collect();
+    kubectl(cluster, &now);
+    // Whoever watches is not disturbed by that.
+    let report = someone
+        .run(["watch", &run, "--output", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(report["status"], "Completed", "{report:#}");
+    for step in ["first", "second"] {
+        assert_eq!(report["steps"][step]["attempts"], 1, "{report:#}");
+    }
+}
+
+fn a_run_is_canceled_from_afar(cluster: &Cluster) {
+    let someone = someone(cluster);
+    someone.write("slow.yml", &SLOW.replace("sleep 8", "sleep 600"));
+    let run = submit(&someone, "slow.yml", &["--detach", "--force-rerun"])
+        .exits(0)
+        .json();
+    let run = run["run"].as_str().unwrap_or_default().to_owned();
+    wait("the first step", || {
+        someone
+            .run(["logs", &run, "first"])
+            .stdout
+            .contains("begun")
+    });
+    someone.run(["cancel", &run]).exits(0);
+    let report = someone
+        .run(["watch", &run, "--output", "json"])
+        .exits(3)
+        .json();
+    assert_eq!(report["status"], "Canceled", "{report:#}");
+    assert_eq!(report["steps"]["first"]["status"], "Canceled", "{report:#}");
+    assert_eq!(report["steps"]["second"]["attempts"], 0, "{report:#}");
+}
+
+fn rights_are_the_least(cluster: &Cluster) {
+    let someone = someone(cluster);
+    let may = |account: &str, verb: &str, what: &str, namespace: &str| {
+        let user = format!("--as=system:serviceaccount:{NAMESPACE}:{account}");
+        let words = ["auth", "can-i", verb, what, &user, "--namespace", namespace];
+        cluster.try_kubectl(&words).stdout.trim() == "yes"
+    };
+    let controller = |verb, what| may("auria-controller", verb, what, NAMESPACE);
+    for (verb, what) in [
+        ("create", "pods"),
+        ("watch", "pipelineruns"),
+        ("list", "nodes"),
+    ] {
+        assert!(controller(verb, what), "{verb} {what}");
+    }
+    for (verb, what) in [
+        ("list", "secrets"),
+        ("get", "secrets/auria-store"),
+        ("create", "roles"),
+        ("delete", "nodes"),
+        ("create", "deployments.apps"),
+        ("get", "configmaps"),
+    ] {
+        assert!(!controller(verb, what), "{verb} {what}");
+    }
+    assert!(!may("auria-controller", "create", "pods", "default"));
+    for (verb, what) in [("create", "pods"), ("get", "secrets"), ("delete", "pods")] {
+        assert!(!may("auria-user", verb, what, NAMESPACE), "{verb} {what}");
+    }
+    // A step's Pod holds no token of the cluster.
+    someone.write(
+        "look.yml",
+        &SLOW.replace(
+            "sleep 8",
+            "ls /var/run/secrets/kubernetes.io 2>&1; env | grep -c -E 'AWS_|AURIA_BROKER' || true",
+        ),
+    );
+    let report = submit(&someone, "look.yml", &["--force-rerun"])
+        .exits(0)
+        .json();
+    let run = report["run"].as_str().unwrap_or_default();
+    let logs = someone.run(["logs", run, "first"]).exits(0).stdout;
+    assert!(
+        logs.contains("No such file") && logs.contains("\n0\n"),
+        "{logs}"
+    );
+    // Somebody who is nobody here.
+    cluster.kubectl(&[
+        "create",
+        "serviceaccount",
+        "stranger",
+        "--namespace",
+        "default",
+    ]);
+    let token = cluster.kubectl(&["create", "token", "stranger", "--namespace", "default"]);
+    let config = std::fs::read_to_string(cluster.kubeconfig()).unwrap_or_default();
+    let config = stranger(&config, token.trim());
+    let path = someone.write("stranger.kubeconfig", &config);
+    let denied = Context::new()
+        .with_variable("KUBECONFIG", &path.display().to_string())
+        .with_variable("AURIA_TARGET", "kubernetes")
+        .without_store()
+        .run(["runs"]);
+    cluster.kubectl(&[
+        "delete",
+        "serviceaccount",
+        "stranger",
+        "--namespace",
+        "default",
+    ]);
+    let denied = denied.exits(4);
+    assert!(denied.stderr.contains("forbidden"), "{}", denied.stderr);
+}
+
+/// The kubeconfig of whoever holds `token`.
+fn stranger(admin: &str, token: &str) -> String {
+    let mut config: Value = serde_json::from_str(admin).unwrap_or_default();
+    config["users"][0]["user"] = serde_json::json!({"token": token});
+    config.to_string()
+}
