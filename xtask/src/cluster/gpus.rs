@@ -303,7 +303,7 @@ mod tests {
         }
         let labels = Gpus::V100.labels();
         assert_eq!(labels["nvidia.com/cuda.driver-version.revision"], "05");
-        assert_eq!(labels["nvidia.com/cuda.runtime-version.full"], "11.8");
+        assert_eq!(labels["nvidia.com/cuda.runtime-version.full"], "12.6");
         assert_eq!(Gpus::A100Mig.capacity()["nvidia.com/mig-1g.5gb"], "7");
     }
 
