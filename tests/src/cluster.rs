@@ -57,14 +57,24 @@ impl Cluster {
                     .to_owned(),
             );
         }
-        let status = cluster.xtask(&["status", "--output", "json"]).json();
-        if status["state"] == "up" {
-            Ok(cluster)
-        } else {
-            Err(format!(
-                "the test cluster is {}: `cargo xtask cluster up`",
-                status["state"].as_str().unwrap_or("in no known state")
-            ))
+        // One that was started for the tests may still mend from what the last of them broke.
+        let patience = match std::env::var_os("AURIA_TEST_CLUSTER") {
+            Some(_) => PATIENCE,
+            None => Duration::ZERO,
+        };
+        let begun = Instant::now();
+        loop {
+            let status = cluster.xtask(&["status", "--output", "json"]).json();
+            if status["state"] == "up" {
+                return Ok(cluster);
+            }
+            if begun.elapsed() >= patience {
+                return Err(format!(
+                    "the test cluster is {}: `cargo xtask cluster up`",
+                    status["state"].as_str().unwrap_or("in no known state")
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(500));
         }
     }
 
@@ -364,11 +374,18 @@ impl Namespace {
     /// A Pod as JSON; null where there is none.
     ///
     /// # Panics
-    /// Where kubectl prints no JSON.
+    /// Where the cluster does not answer for long, or kubectl prints no JSON.
     #[must_use]
     pub fn pod(&self, pod: &str) -> Value {
         let words = ["get", "pod", pod, "--output=json", "--ignore-not-found"];
-        let text = self.try_kubectl(&words).stdout;
+        // No answer is not the answer that there is none.
+        let text = wait_or(
+            || {
+                let done = self.try_kubectl(&words);
+                (done.code == 0).then_some(done.stdout).ok_or(done.stderr)
+            },
+            |error| format!("an answer on {pod}: {error}"),
+        );
         if text.is_empty() {
             return Value::Null;
         }
@@ -442,10 +459,14 @@ fn run(mut command: Command, input: Option<&str>) -> Done {
 }
 
 /// The main function of a test program of the cluster: its cases one after another, or all of
-/// them skipped, with the reason, where there is no cluster.
+/// them skipped, with the reason, where there is no cluster. `unless WHY;` before them is an
+/// `Option<String>` that says why they cannot run here all the same.
 #[macro_export]
 macro_rules! cluster_tests {
     ($($name:ident),* $(,)?) => {
+        $crate::cluster_tests![unless None; $($name),*];
+    };
+    (unless $why:expr; $($name:ident),* $(,)?) => {
         fn main() -> std::process::ExitCode {
             let mut arguments = libtest_mimic::Arguments::from_args();
             arguments.test_threads = Some(1);
@@ -455,6 +476,11 @@ macro_rules! cluster_tests {
                 eprintln!("there should be a cluster: {why}");
                 return std::process::ExitCode::FAILURE;
             }
+            let why_not: Option<String> = $why;
+            let found = match why_not {
+                Some(why) => Err(why),
+                None => found,
+            };
             let mut trials = Vec::new();
             $(
                 if let Err(why) = &found {

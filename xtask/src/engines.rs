@@ -15,8 +15,10 @@ use crate::lock;
 use crate::shell::{human, installs, read, root, run, say, timed};
 
 /// Programs, and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("dockerd", "docker.io"),
+    // The engine's package brings it where no other does.
+    ("docker", "docker.io"),
     ("podman", "podman"),
     ("runc", "runc"),
     ("busybox", "busybox-static"),

@@ -41,7 +41,8 @@ pub(crate) struct Images {
     /// Also write all of them into this archive, as `docker save` does
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
-    /// Take the programs that cargo built before
+    /// Take the programs as the last `cargo build` left them; the launcher is built anyway, with
+    /// flags of its own
     #[arg(long)]
     no_build: bool,
     /// Only make the folders under target/images, and build nothing from them

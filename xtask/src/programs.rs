@@ -74,6 +74,11 @@ fn program(line: &str) -> Option<Program> {
 }
 
 impl Program {
+    /// Its name for people.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Whether its package lies below a folder of the project.
     pub(crate) fn is_below(&self, folder: &str) -> bool {
         self.package.starts_with(root().join(folder))

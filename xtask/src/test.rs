@@ -186,6 +186,9 @@ fn setup() -> anyhow::Result<Outcome> {
     if let Some(why) = engines::install()? {
         outcome.notes.push(format!("no container engines: {why}"));
     }
+    if cluster::why_not().is_none() {
+        cluster::prepare()?;
+    }
     Ok(outcome)
 }
 
@@ -198,7 +201,12 @@ fn containers() -> anyhow::Result<Outcome> {
 /// started is used, and left running.
 fn on_cluster() -> anyhow::Result<Outcome> {
     let mut left_out = Outcome::default();
-    if let Some(why) = cluster::why_not() {
+    let why_not = match cluster::why_not() {
+        // Packages stay: what they bring is there before anything is compared.
+        None if !cluster::is_up() => cluster::prepare()?,
+        why_not => why_not,
+    };
+    if let Some(why) = why_not {
         left_out.notes.push(format!("no cluster: {why}"));
         left_out.add(&run_programs(Program::needs_cluster, &[])?);
         return Ok(left_out);
@@ -222,8 +230,11 @@ fn on_cluster() -> anyhow::Result<Outcome> {
     cluster::start()?;
     let done = run();
     // Whatever came of the tests.
-    cluster::stop()?;
+    let stopped = cluster::stop();
     let mut outcome = done?;
+    if let Err(error) = stopped {
+        outcome.fail(format!("`cargo xtask cluster down`: {error:#}"));
+    }
     for trace in cluster::traces().difference(&before) {
         outcome.fail(format!("`cargo xtask cluster down` left: {trace}"));
     }
@@ -335,10 +346,10 @@ fn run_programs(
     variables: &[(&str, String)],
 ) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
-    for program in programs::build_all()?
-        .iter()
-        .filter(|program| wanted(program))
-    {
+    let mut programs = programs::build_all()?;
+    // Cargo names them as they were built: now one, now another first.
+    programs.sort_by(|one, other| one.name().cmp(other.name()));
+    for program in programs.iter().filter(|program| wanted(program)) {
         outcome.add(&program.run(variables)?);
     }
     Ok(outcome)

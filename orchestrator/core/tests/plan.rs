@@ -288,8 +288,7 @@ jobs:
 
 #[test]
 fn a_hundred_thousand_steps_are_no_trouble() {
-    // Doubling the steps must about double the time: a quadratic step anywhere
-    // would take minutes here.
+    // A quadratic step anywhere would take minutes here, and a recursive one the stack.
     let mut text = String::from(
         "type: pipeline\njobs:\n  s0:\n    command: tool ${{outputs.o}}\n    outputs: {o: }\n",
     );
@@ -299,15 +298,12 @@ fn a_hundred_thousand_steps_are_no_trouble() {
             i - 1
         ));
     }
-    let started = std::time::Instant::now();
     let plan = planned(&text).unwrap();
-    let took = started.elapsed();
     assert_eq!(plan.steps.len(), 100_000);
     assert!(matches!(
         plan.steps[99_999].command.0[1],
         TemplatePart::Input(_)
     ));
-    assert!(took.as_secs() < 60, "{took:?}");
 }
 
 #[test]

@@ -227,6 +227,13 @@ pub(crate) fn is_up() -> bool {
     up::is_up()
 }
 
+/// Installs what a cluster needs of Debian's packages, which stay; the reason where its
+/// addresses are not free all the same.
+pub(crate) fn prepare() -> anyhow::Result<Option<String>> {
+    machine::install()?;
+    machine::taken()
+}
+
 /// Starts the cluster with its usual nodes.
 pub(crate) fn start() -> anyhow::Result<()> {
     up::up(Up { nodes: 3 })

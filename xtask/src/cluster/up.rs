@@ -60,10 +60,11 @@ pub(crate) fn up(options: Up) -> anyhow::Result<()> {
         print_usage();
         return Ok(());
     }
+    // First what tells whether addresses are taken: it may have to be installed.
+    machine::install()?;
     if let Some(why) = machine::taken()? {
         bail!("{why}");
     }
-    machine::install()?;
     build::programs()?;
     // Before anything runs: it may have to be fetched.
     crate::tools::seaweedfs(None)?;

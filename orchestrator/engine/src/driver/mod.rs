@@ -250,7 +250,10 @@ impl<E: Executor + 'static> Driver<E> {
                 observer.changed(&state, now);
                 hands.carry_out(effects);
             }
-            hands.decide_what_waited();
+            // Whoever lost the run decides nothing more of it.
+            if !state.is_superseded() {
+                hands.decide_what_waited();
+            }
         }
     }
 
