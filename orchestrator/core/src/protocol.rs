@@ -59,6 +59,9 @@ pub const RUNS: &str = "/runs";
 /// `GET /runs/RUN/events`: server-sent events, each a [`RunChange`](crate::run::RunChange).
 /// 404 where the run is not driven from there.
 pub const EVENTS: &str = "events";
+/// `POST /runs/RUN/cancel`: asks for the run to be canceled, in the caller's name. 404 where
+/// there is no such run; asked again, or of one that has ended, nothing happens.
+pub const CANCEL: &str = "cancel";
 
 /// The size of an object of which an answer holds a part.
 pub const SIZE_HEADER: &str = "auria-size";
@@ -119,6 +122,21 @@ pub struct ServerFacts {
     pub computes: Vec<String>,
     /// Who the caller is.
     pub user: String,
+    /// How launchers get into the containers of steps there; none where they stand beside
+    /// them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub launcher: Option<LauncherFacts>,
+}
+
+/// How launchers get into the containers of steps on a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LauncherFacts {
+    /// The launcher's image.
+    pub image: Option<String>,
+    /// Beginnings of the names of images that carry it.
+    pub carried_by: Vec<String>,
+    /// Whether it comes by image volumes.
+    pub image_volumes: bool,
 }
 
 /// Whether a plan can run.

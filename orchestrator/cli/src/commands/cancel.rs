@@ -27,9 +27,9 @@ pub async fn cancel(global: &Global, args: &RunArg) -> Result<u8, Failure> {
         print::result(global.output, &value, text)?;
         return Ok(exit::DONE);
     }
-    let by = format!("{} on {}", edge::user(), edge::host());
-    driver::request_cancel(&store, &run.run, &by, edge::now).await?;
     if let Some(controller) = &opened.controller {
+        // In the name that the cluster knows: nobody writes into a log in another's.
+        controller.remote.cancel(&run.run).await?;
         let value = json!({"run": run.run, "status": Status::CancelRequested});
         let text = || {
             format!(
@@ -40,6 +40,8 @@ pub async fn cancel(global: &Global, args: &RunArg) -> Result<u8, Failure> {
         print::result(global.output, &value, text)?;
         return Ok(exit::DONE);
     }
+    let by = format!("{} on {}", edge::user(), edge::host());
+    driver::request_cancel(&store, &run.run, &by, edge::now).await?;
     let folder = drive::runtime()?;
     let identity = store.identity();
     Lease::knock(folder.path(), &identity, &run.run).await;

@@ -16,9 +16,12 @@ use crate::problem::Refusal;
 use async_trait::async_trait;
 use auria_core::RunId;
 use auria_core::plan::Plan;
-use auria_core::protocol::{self, API, Checked, LARGEST_BODY, PROTOCOL_VERSION, ServerFacts};
+use auria_core::protocol::{
+    self, API, Checked, LARGEST_BODY, LauncherFacts, PROTOCOL_VERSION, ServerFacts,
+};
+use auria_engine::driver;
 use auria_engine::feed::Feed;
-use auria_store::Store;
+use auria_store::{Journal, Store, runs};
 use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -39,8 +42,8 @@ pub trait Runs: Send + Sync {
     /// Asks that a run is driven whose `run.json` stands in the store. Again: nothing
     /// happens.
     async fn start(&self, run: &RunId, by: &User) -> Result<(), NotStarted>;
-    /// Asks those who drive a run to look at its log: somebody wrote there, as who cancels
-    /// it does. It must not block, and may forget.
+    /// Asks those who drive a run to look at its log: a request to cancel stands there. It
+    /// must not block, and may forget.
     fn nudge(&self, run: &RunId);
     /// The changes of a run that is driven from here; none of another.
     fn feed(&self, run: &RunId) -> Option<Feed>;
@@ -49,6 +52,10 @@ pub trait Runs: Send + Sync {
     async fn check(&self, plan: &Plan) -> Result<Vec<String>, String>;
     /// The names of the computes that are known here.
     fn computes(&self) -> Vec<String>;
+    /// How launchers get into the containers of steps; none where they stand beside them.
+    fn launcher(&self) -> Option<LauncherFacts> {
+        None
+    }
 }
 
 /// A run was not started.
@@ -146,6 +153,7 @@ impl Api {
             )
             .route("/runs/{run}", post(start))
             .route("/runs/{run}/events", get(events::events))
+            .route("/runs/{run}/cancel", post(cancel))
             .with_state(self.clone());
         let store =
             objects::routes(self.0.served.clone()).route_layer(axum::middleware::from_fn(checked));
@@ -199,6 +207,7 @@ async fn facts(State(api): State<Api>, Extension(user): Extension<User>) -> Json
         store: api.0.served.grant().clone(),
         computes: api.0.runs.computes(),
         user: user.name,
+        launcher: api.0.runs.launcher(),
     })
 }
 
@@ -214,6 +223,27 @@ fn run_of(text: &str) -> Result<RunId, Refusal> {
     text.parse().map_err(|error: auria_core::ids::NameError| {
         Refusal::new(StatusCode::NOT_FOUND, error.to_string())
     })
+}
+
+/// Writes the request into the run's log in the caller's own name, and wakes who drives it.
+async fn cancel(
+    State(api): State<Api>,
+    Extension(Shown(token)): Extension<Shown>,
+    Path(run): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    let run = run_of(&run)?;
+    let user = api.0.vouched.vouch(&token, Action::Update).await?;
+    let store = api.0.served.store();
+    let refused = |error: auria_store::StoreError| Refusal::of(&error);
+    // A log without a record would be that of the next run of this name.
+    runs::read(store, &run).await.map_err(refused)?;
+    let journal = Journal::new(store.clone(), run.clone());
+    if journal.read_run_end().await.map_err(refused)?.is_none() {
+        let asked = driver::request_cancel(store, &run, &user.name, auria_store::now).await;
+        asked.map_err(refused)?;
+        api.0.runs.nudge(&run);
+    }
+    Ok(StatusCode::ACCEPTED)
 }
 
 async fn start(

@@ -90,6 +90,7 @@ cases! {
     remote::a_folder_behind_http_is_a_store,
     remote::one_creator_wins_through_a_server,
     secrets::a_step_finds_no_token,
+    users::a_run_is_canceled_in_the_name_of_who_asks,
     users::a_user_submits_and_cancels_over_the_api,
     users::changes_of_a_run_come_as_events,
     users::nobody_gets_into_the_api_without_being_vouched_for,

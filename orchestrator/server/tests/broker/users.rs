@@ -4,7 +4,7 @@
 use crate::fixtures;
 use crate::world::{Behind, World};
 use async_trait::async_trait;
-use auria_core::outcome::{Decision, LogRecord};
+use auria_core::outcome::{Decision, LogRecord, RunEnd, Status};
 use auria_core::protocol::API;
 use auria_core::{RunId, Timestamp};
 use auria_engine::feed::Feed;
@@ -109,13 +109,18 @@ impl Served {
         }
     }
 
-    async fn store(&self, token: &str) -> Result<Store, auria_store::StoreError> {
-        let remote = Remote::new(&RemoteOptions {
+    fn remote(&self, token: &str) -> Remote {
+        Remote::new(&RemoteOptions {
             url: self.url.clone(),
             base: API,
             token: token.to_owned(),
             authority: Some(self.world.authority().certificate().to_owned()),
-        })?;
+        })
+        .unwrap()
+    }
+
+    async fn store(&self, token: &str) -> Result<Store, auria_store::StoreError> {
+        let remote = self.remote(token);
         remote.store(&remote.grant().await?)
     }
 
@@ -240,6 +245,57 @@ pub(crate) async fn a_user_submits_and_cancels_over_the_api() {
     assert_eq!(answer.0, 403, "{}", answer.1);
 }
 
+pub(crate) async fn a_run_is_canceled_in_the_name_of_who_asks() {
+    let served = Served::new().await;
+    let behind = &served.world.store;
+    let record = fixtures::run_json("kathi-1", 1, 1_000);
+    runs::create(behind, &record).await.unwrap();
+    let journal = Journal::new(behind.clone(), record.run.clone());
+    let kind = |result: Result<(), auria_store::StoreError>| result.err().map(|e| e.kind());
+
+    let reader = served.remote("reader");
+    assert_eq!(
+        kind(reader.cancel(&record.run).await),
+        Some(ErrorKind::Denied)
+    );
+    let writer = served.remote("writer");
+    let unknown: RunId = "kathi-2".parse().unwrap();
+    assert_eq!(
+        kind(writer.cancel(&unknown).await),
+        Some(ErrorKind::NotFound)
+    );
+    assert_eq!(journal.whole_log().await.unwrap(), []);
+    assert!(served.started.asked.lock().unwrap().is_empty());
+
+    // Twice: the request that stands is enough.
+    for _ in 0..2 {
+        writer.cancel(&record.run).await.unwrap();
+    }
+    let log = journal.whole_log().await.unwrap();
+    assert_eq!(log.len(), 1, "{log:?}");
+    let by = "wanda".to_owned();
+    assert_eq!(log[0].decision, Decision::CancelRequested { by });
+    assert_eq!(
+        *served.started.asked.lock().unwrap(),
+        ["nudge kathi-1", "nudge kathi-1"]
+    );
+
+    // One that has ended is left as it is.
+    let ended = fixtures::run_json("kathi-3", 3, 1_000);
+    runs::create(behind, &ended).await.unwrap();
+    let journal = Journal::new(behind.clone(), ended.run.clone());
+    let end = RunEnd {
+        status: Status::Completed,
+        started: None,
+        ended: Timestamp(2_000),
+        counts: Default::default(),
+        problems: Vec::new(),
+    };
+    journal.end_run(&end).await.unwrap();
+    writer.cancel(&ended.run).await.unwrap();
+    assert_eq!(journal.whole_log().await.unwrap(), []);
+}
+
 pub(crate) async fn nobody_gets_into_the_api_without_being_vouched_for() {
     let served = Served::new().await;
     let session = {
@@ -253,6 +309,7 @@ pub(crate) async fn nobody_gets_into_the_api_without_being_vouched_for() {
         ("GET", "/store/list?prefix="),
         ("PUT", "/store/object?path=snapshots/x&mode=create"),
         ("POST", "/runs/kathi-1"),
+        ("POST", "/runs/kathi-1/cancel"),
         ("GET", "/runs/kathi-1/events"),
     ] {
         let path = format!("{API}{path}");

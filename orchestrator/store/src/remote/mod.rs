@@ -24,7 +24,8 @@ use objects::{RemoteObjects, Way};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sign::Signatures;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::any::Any;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 
 /// Where a broker is, and what opens it.
 #[derive(Clone)]
@@ -58,6 +59,32 @@ struct Inner {
     data: OnceLock<Line>,
     authorities: OnceLock<Option<String>>,
     signatures: Signatures,
+    /// What the way rests on.
+    held: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+/// Gives a way new tokens, and keeps none open.
+#[derive(Clone, Debug)]
+pub struct TokenSlot(Weak<Inner>);
+
+impl TokenSlot {
+    /// Whoever uses the way shows `token` from now on; whether anybody does.
+    #[must_use = "who is told that nobody uses the way need not come again"]
+    pub fn renew(&self, token: &str) -> bool {
+        match self.0.upgrade() {
+            Some(inner) => {
+                Remote(inner).renew(token);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Inner({})", self.line)
+    }
 }
 
 impl std::fmt::Debug for Remote {
@@ -79,7 +106,20 @@ impl Remote {
             data: OnceLock::new(),
             authorities: OnceLock::new(),
             signatures: Signatures::default(),
+            held: OnceLock::new(),
         })))
+    }
+
+    /// Keeps `guard` for as long as anything uses this way: a port-forward that it goes
+    /// through. The first counts.
+    pub fn hold(&self, guard: Arc<dyn Any + Send + Sync>) {
+        let _ = self.0.held.set(guard);
+    }
+
+    /// What renews the token of this way.
+    #[must_use]
+    pub fn slot(&self) -> TokenSlot {
+        TokenSlot(Arc::downgrade(&self.0))
     }
 
     /// What this launcher is to do.

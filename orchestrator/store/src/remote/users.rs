@@ -6,7 +6,7 @@ use crate::error::sort_error;
 use crate::{StoreError, StorePath};
 use auria_core::RunId;
 use auria_core::plan::Plan;
-use auria_core::protocol::{self, Checked, EVENTS, RUNS, ServerFacts};
+use auria_core::protocol::{self, CANCEL, Checked, EVENTS, RUNS, ServerFacts};
 use auria_core::run::RunChange;
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -43,6 +43,16 @@ impl Remote {
     /// Where the server cannot be reached, or refuses.
     pub async fn announce(&self, run: &RunId) -> Result<(), StoreError> {
         self.tell_of_run("hand over", run, &format!("{RUNS}/{run}"))
+            .await
+    }
+
+    /// Asks for a run to be canceled, in the name of who holds the token. Again: nothing
+    /// happens.
+    ///
+    /// # Errors
+    /// Where there is no such run, or the server cannot be reached, or refuses.
+    pub async fn cancel(&self, run: &RunId) -> Result<(), StoreError> {
+        self.tell_of_run("cancel", run, &format!("{RUNS}/{run}/{CANCEL}"))
             .await
     }
 
