@@ -54,6 +54,15 @@ pub fn export(run: &RunId, step: &StepPath, output: &str) -> StorePath {
     path(format!("runs/{run}/exports/{step}/{output}.json"))
 }
 
+/// `runs/<run>/registrations/<step>/<output>/<n>.json`: the version that an output is to be
+/// registered as. Where another has taken it, the next proposal counts.
+#[must_use]
+pub fn registration(run: &RunId, step: &StepPath, output: &str, proposal: u32) -> StorePath {
+    path(format!(
+        "runs/{run}/registrations/{step}/{output}/{proposal}.json"
+    ))
+}
+
 /// `runs/<run>/tombstone`: the run is being deleted.
 #[must_use]
 pub fn tombstone(run: &RunId) -> StorePath {

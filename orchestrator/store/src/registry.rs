@@ -5,7 +5,7 @@
 
 use crate::create::Created;
 use crate::store::{REQUESTS, decode, encode};
-use crate::{Store, StoreError, layout, now};
+use crate::{Store, StoreError, StorePath, layout, now};
 use auria_core::outcome::Artifact;
 use auria_core::{RunId, StepPath, Timestamp};
 use futures::{StreamExt, TryStreamExt};
@@ -93,25 +93,67 @@ pub async fn register(store: &Store, asset: NewAsset) -> Result<AssetRecord, Sto
             }),
         };
     }
-    let known = versions(store, &asset.kind, &asset.name).await?;
-    if let Some(record) = known
-        .iter()
-        .find(|record| asset.origin.is_some() && record.origin == asset.origin)
-    {
-        return Ok(record.clone());
+    let Some(origin) = &asset.origin else {
+        return next_free(store, &asset).await;
+    };
+    // Two drivers may be at it, and versions that were asked for by name leave holes: a number
+    // is agreed on before it is taken.
+    for proposal in 1..=PROPOSALS {
+        let path = layout::registration(&origin.run, &origin.step, &origin.output, proposal);
+        let version = match store.read_json::<Proposal>(&path).await? {
+            Some(agreed) => agreed.version,
+            None => {
+                let known = versions(store, &asset.kind, &asset.name).await?;
+                if let Some(record) = known.iter().find(|known| known.origin == asset.origin) {
+                    return Ok(record.clone());
+                }
+                propose(store, &path, following(&known)).await?
+            }
+        };
+        // Taken by another, who keeps it: nobody takes this proposal any more.
+        if let Ok(record) = create(store, &asset, version.to_string()).await? {
+            return Ok(record);
+        }
     }
-    let mut next = known
-        .iter()
-        .filter_map(|record| record.version.parse::<u64>().ok())
-        .max()
-        .unwrap_or(0)
-        + 1;
+    Err(StoreError::Conflict {
+        what: format!("a version of {} {}", asset.kind, asset.name),
+        by: format!("registered by others {PROPOSALS} times in a row"),
+    })
+}
+
+/// Registers what no step made.
+async fn next_free(store: &Store, asset: &NewAsset) -> Result<AssetRecord, StoreError> {
+    let known = versions(store, &asset.kind, &asset.name).await?;
+    let mut next = following(&known);
     loop {
-        // Whoever loses a number has read its record: the same origin is found there.
-        match create(store, &asset, next.to_string()).await? {
+        match create(store, asset, next.to_string()).await? {
             Ok(record) => return Ok(record),
             Err(_) => next += 1,
         }
+    }
+}
+
+/// The number after the largest.
+fn following(known: &[AssetRecord]) -> u64 {
+    let numbers = known.iter().filter_map(|known| known.version.parse().ok());
+    numbers.max().unwrap_or(0_u64).saturating_add(1)
+}
+
+/// How often another may take the number that was agreed on.
+const PROPOSALS: u32 = 100;
+
+/// The version that an output is to be registered as.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Proposal {
+    version: u64,
+}
+
+/// Agrees on `version`, or on what another proposed before.
+async fn propose(store: &Store, path: &StorePath, version: u64) -> Result<u64, StoreError> {
+    let bytes = encode(path, &Proposal { version })?;
+    match store.create_once(path, bytes, |_| false).await? {
+        Created::Won => Ok(version),
+        Created::Lost(bytes) => Ok(decode::<Proposal>(path, &bytes)?.version),
     }
 }
 

@@ -218,7 +218,7 @@ pub(crate) fn variables() -> anyhow::Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("KUBECONFIG", path(layout::kubeconfig())),
         ("AURIA_TEST_CLUSTER", path(layout::home())),
-        ("AURIA_TEST_XTASK", path(std::env::current_exe()?)),
+        ("AURIA_TEST_XTASK", path(process::this_program()?)),
     ])
 }
 

@@ -62,7 +62,7 @@ impl Node {
         make_mount_points()?;
         config::write(self)?;
         cgroups::make(&self.cgroup())?;
-        let me = std::env::current_exe().context("cannot find this program")?;
+        let me = process::this_program()?;
         let mut unshare = Command::new("unshare");
         unshare
             .args(["--mount", "--net", "--pid", "--uts", "--ipc", "--fork"])

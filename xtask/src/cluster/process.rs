@@ -24,6 +24,25 @@ pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /// Runs its arguments without the files that it inherited; a shell knows these numbers.
 const CLOSE_AND_RUN: &str = "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec \"$@\"";
 
+/// This very program in a place of its own: a build may take away the file of one that runs, and
+/// what starts nodes and breaks them is called for as long as the cluster is there.
+pub(crate) fn this_program() -> anyhow::Result<PathBuf> {
+    let kept = layout::bin("xtask");
+    let me = std::env::current_exe().context("cannot find this program")?;
+    if me == kept {
+        return Ok(kept);
+    }
+    let folder = kept.parent().context("no folder for programs")?;
+    fs::create_dir_all(folder)
+        .with_context(|| format!("cannot create the folder `{}`", folder.display()))?;
+    // Renamed into place: the old one may be running, as a node's first process.
+    let new = folder.join(format!(".xtask-{}", std::process::id()));
+    fs::copy("/proc/self/exe", &new)
+        .and_then(|_| fs::rename(&new, &kept))
+        .with_context(|| format!("cannot copy this program to `{}`", kept.display()))?;
+    Ok(kept)
+}
+
 /// A process of this machine, told from a later one of the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Process {

@@ -131,8 +131,14 @@ impl RunState {
 
     /// An attempt shows that it runs.
     pub(super) fn is_live(&mut self, i: Index, number: u32, turn: &mut Turn) {
+        let again = self.slots[i]
+            .attempt(number)
+            .is_some_and(|attempt| attempt.inspect_again);
         self.set_fate(i, number, Fate::Live);
         if self.engage(i, number) {
+            if again {
+                self.inspect(i, number, turn);
+            }
             let slot = self.slot_mut(i);
             slot.stalls = 0;
             slot.note = None;
@@ -234,13 +240,19 @@ impl RunState {
         }
     }
 
+    /// A launcher of this number ended, and it does not hold the claim. Who does may be gone
+    /// by now, and nobody says so as long as another launcher of this number lives.
     fn claim_lost(&mut self, i: Index, number: u32, turn: &mut Turn) {
-        let Some(attempt) = self.slots[i].attempt(number) else {
+        let Some(attempt) = self.attempt_mut(i, number) else {
             return;
         };
-        // Also where the claim is known: its holder may be gone by now, and nobody says so
-        // as long as another launcher of this number lives.
-        if matches!(attempt.fate, Fate::Live | Fate::Idle) {
+        if !matches!(attempt.fate, Fate::Live | Fate::Idle) {
+            return;
+        }
+        if attempt.inspect_at.is_some() {
+            // The answer that is under way may have seen the one that ended now.
+            attempt.inspect_again = true;
+        } else {
             self.inspect(i, number, turn);
         }
     }
@@ -369,7 +381,10 @@ impl RunState {
         let Some(attempt) = self.slots[i].attempt(number) else {
             return;
         };
-        if attempt.claimed || attempt.fate != Fate::Live {
+        if attempt.claimed {
+            return self.claim_lost(i, number, turn);
+        }
+        if attempt.fate != Fate::Live {
             return;
         }
         self.set_fate(i, number, Fate::Over);
@@ -389,7 +404,11 @@ impl RunState {
         let Some(attempt) = self.slots[i].attempt(number) else {
             return;
         };
-        if attempt.claimed || attempt.fate != Fate::Live {
+        if attempt.claimed {
+            // Of another launcher, which had not claimed: who holds the claim?
+            return self.claim_lost(i, number, turn);
+        }
+        if attempt.fate != Fate::Live {
             return;
         }
         if self.slots[i].number() != number || self.slots[i].phase != Phase::Active {

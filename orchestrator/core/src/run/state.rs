@@ -156,6 +156,8 @@ pub(super) struct Attempt {
     pub(super) stop_at: Option<Timestamp>,
     /// It is asked who holds its claim; when that is repeated.
     pub(super) inspect_at: Option<Timestamp>,
+    /// What is told next was asked for too early: then it is asked again.
+    pub(super) inspect_again: bool,
 }
 
 /// Whether an attempt may run.
@@ -400,6 +402,7 @@ impl RunState {
             attempt.stop_at.take()
         };
         let inspect_at = attempt.inspect_at.take();
+        attempt.inspect_again = false;
         for at in stop_at.into_iter().chain(inspect_at) {
             self.timers.remove(&(at, i, number));
         }

@@ -120,6 +120,12 @@ impl RunState {
         self.superseded
     }
 
+    /// Whether it wants the end that it asked for last.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending
+    }
+
     /// The run as it stands.
     #[must_use]
     pub fn view(&self) -> RunView<'_> {

@@ -2,7 +2,7 @@
 //! that the driver owns. Appends go one after the other; everything else may
 //! overlap, up to a bound.
 
-use super::log::{self, Appended, LogTail};
+use super::log::{self, Appended, LogTail, Look};
 use super::{DriveError, Driver, is_source};
 use crate::executor::{Executor, StartError, is_last};
 use auria_core::mutant;
@@ -12,7 +12,7 @@ use auria_core::run::{AttemptNews, Effect, Event, RunState};
 use auria_core::ticket::Ticket;
 use auria_core::{AttemptId, Nonce, RunId, Timestamp};
 use auria_store::{
-    Commit, ErrorKind, Journal, Store, StoreError, checkpoint, export, layout, registry, reuse,
+    Commit, ErrorKind, Journal, Store, StoreError, checkpoint, export, registry, reuse,
 };
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -339,11 +339,13 @@ impl Hands {
         }
     }
 
-    /// Decides what had to wait for the log, which the run state has taken in by now.
-    pub(super) fn decide_what_waited(&mut self) {
+    /// Decides what had to wait for the log, which the run state has taken in by now;
+    /// `ending`: it still wants the end that it asked for last.
+    pub(super) fn decide_what_waited(&mut self, ending: bool) {
         for effect in std::mem::take(&mut self.behind) {
-            // Another end was asked for since.
-            let outdated = matches!(&effect, Effect::EndRun(end) if self.end.as_ref() != Some(end));
+            // Another end was asked for since, or will be.
+            let outdated = matches!(&effect, Effect::EndRun(end)
+                if !ending || self.end.as_ref() != Some(end));
             if !outdated {
                 self.carry_out(vec![effect]);
             }
@@ -355,9 +357,12 @@ impl Hands {
         self.spawn_done("committing a step", async move {
             // A success is what happened, whoever drives; the rest is decided.
             if !outcome.status.is_success() {
-                let unread = log::unread(&journal, next).await?;
-                if !unread.is_empty() && !mutant!(VerdictUnread) {
-                    return Ok(Done::Behind(unread, Box::new(Effect::Commit(outcome))));
+                match log::look(&journal, next).await? {
+                    Look::Unread(unread) if !mutant!(VerdictUnread) => {
+                        return Ok(Done::Behind(unread, Box::new(Effect::Commit(outcome))));
+                    }
+                    Look::Deleted => return Ok(Done::Deleted),
+                    Look::Nothing | Look::Unread(_) => {}
                 }
             }
             let stands = match journal.commit(&outcome).await? {
@@ -372,9 +377,12 @@ impl Hands {
         self.end = Some(end.clone());
         let (journal, next) = (self.journal.clone(), self.tail.next());
         self.spawn_done("writing the run's end", async move {
-            let unread = log::unread(&journal, next).await?;
-            if !unread.is_empty() && !mutant!(EndUnread) {
-                return Ok(Done::Behind(unread, Box::new(Effect::EndRun(end))));
+            match log::look(&journal, next).await? {
+                Look::Unread(unread) if !mutant!(EndUnread) => {
+                    return Ok(Done::Behind(unread, Box::new(Effect::EndRun(end))));
+                }
+                Look::Deleted => return Ok(Done::Deleted),
+                Look::Nothing | Look::Unread(_) => {}
             }
             Ok(Done::Events(vec![Event::Ended(
                 journal.end_run(&end).await?,
@@ -449,6 +457,9 @@ impl Hands {
         let (journal, next, epoch, now) =
             (self.journal.clone(), self.tail.next(), self.epoch, self.now);
         self.spawn_done("appending to the log", async move {
+            if log::is_deleted(&journal).await? {
+                return Ok(Done::Deleted);
+            }
             log::append(&journal, next, epoch, decision, now)
                 .await
                 .map(Done::Appended)
@@ -463,16 +474,11 @@ impl Hands {
         }
         self.looking = true;
         let (journal, next) = (self.journal.clone(), self.tail.next());
-        let (store, run_json) = (self.store.clone(), layout::run_json(&self.run));
         self.spawn_done("reading the log", async move {
-            let unread = log::unread(&journal, next).await?;
-            // Whoever lost the run and learns of it after it was deleted finds no newer takeover.
-            let gone =
-                unread.is_empty() && !mutant!(DeletedUnseen) && !store.exists(&run_json).await?;
-            Ok(if gone {
-                Done::Deleted
-            } else {
-                Done::Looked(unread)
+            Ok(match log::look(&journal, next).await? {
+                Look::Nothing => Done::Looked(Vec::new()),
+                Look::Unread(records) => Done::Looked(records),
+                Look::Deleted => Done::Deleted,
             })
         });
     }

@@ -4,7 +4,7 @@
 use auria_core::mutant;
 use auria_core::outcome::{Decision, LogRecord};
 use auria_core::{Nonce, Timestamp};
-use auria_store::{Append, Journal, StoreError};
+use auria_store::{Append, Journal, StoreError, layout};
 
 /// The next place in the log, and the epoch of the newest driver seen in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,17 +47,43 @@ pub(super) struct Appended {
     pub(super) superseded: bool,
 }
 
-/// The records that stand from `next` on: what a driver has not taken in yet.
+/// What a look at the log shows.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Look {
+    /// Nothing new.
+    Nothing,
+    /// The records that the driver has not taken in yet, in order.
+    Unread(Vec<LogRecord>),
+    /// The run was deleted. Whoever lost it before that finds no newer takeover.
+    Deleted,
+}
+
+/// What stands from `next` on.
 ///
 /// # Errors
 /// Where the store cannot be reached.
-pub(super) async fn unread(journal: &Journal, mut next: u64) -> Result<Vec<LogRecord>, StoreError> {
+pub(super) async fn look(journal: &Journal, mut next: u64) -> Result<Look, StoreError> {
+    // The log last: what is decided on it rests on a look that is no older than need be.
+    let deleted = is_deleted(journal).await?;
     let mut records = Vec::new();
     while let Some(record) = journal.read_log(next).await? {
         records.push(record);
         next += 1;
     }
-    Ok(records)
+    Ok(match (records.is_empty(), deleted) {
+        (true, true) => Look::Deleted,
+        (true, false) => Look::Nothing,
+        (false, _) => Look::Unread(records),
+    })
+}
+
+/// Whether the run was deleted.
+///
+/// # Errors
+/// Where the store cannot be reached.
+pub(super) async fn is_deleted(journal: &Journal) -> Result<bool, StoreError> {
+    let run_json = layout::run_json(journal.run());
+    Ok(!mutant!(DeletedUnseen) && !journal.store().exists(&run_json).await?)
 }
 
 /// Appends `decision` under `epoch` at the first free place from `next` on, and stops

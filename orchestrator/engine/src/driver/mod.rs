@@ -252,7 +252,7 @@ impl<E: Executor + 'static> Driver<E> {
             }
             // Whoever lost the run decides nothing more of it.
             if !state.is_superseded() {
-                hands.decide_what_waited();
+                hands.decide_what_waited(state.is_ending());
             }
         }
     }

@@ -282,7 +282,13 @@ impl Job {
             };
             if let Err(failure) = self.patiently(find).await {
                 let mut world = self.world.lock();
-                if failure.cause == Cause::Exit && !world.is_going(&id.run) {
+                // Of a step that has ended well since, `gc` removes them.
+                let needed = !world.is_going(&id.run)
+                    && world
+                        .truths
+                        .get(&id.run)
+                        .is_some_and(|truth| !truth.succeeded(&id.step));
+                if failure.cause == Cause::Exit && needed {
                     world.violated(format!(
                         "the checkpoint that the grant of {id} pinned is gone: {}",
                         failure.message

@@ -144,6 +144,9 @@ impl World {
                 self.violated(format!("{path} is overwritten"));
             }
         }
+        if matches!(object, Object::Tombstone) {
+            self.marks(&bytes);
+        }
         self.objects.insert(path.to_owned(), bytes);
         self.stands(pid, path, object);
         Ok(())

@@ -71,13 +71,23 @@ impl World {
         let Ok(tombstone) = serde_json::from_slice::<Tombstone>(tombstone) else {
             return Fate::NotMarked;
         };
-        let stood = self.elapsed_ms().saturating_sub(self.written_ms(&at));
+        // One that is asked for again with less patience is written anew.
+        let since = self.marked.get(&tombstone.nonce).copied();
+        let stood = self.elapsed_ms().saturating_sub(since.unwrap_or(0));
         let long_enough = stood >= tombstone.grace_ms;
         let verdict = self.objects.get(&format!("verdicts/{}", tombstone.nonce));
         match verdict.map(|bytes| String::from_utf8_lossy(bytes).contains("\"delete\"")) {
             None => Fate::Marked { long_enough },
             Some(false) => Fate::Kept,
             Some(true) => Fate::Deleted { long_enough },
+        }
+    }
+
+    /// Notes when a tombstone first stood.
+    pub(super) fn marks(&mut self, bytes: &[u8]) {
+        let now = self.elapsed_ms();
+        if let Ok(tombstone) = serde_json::from_slice::<Tombstone>(bytes) {
+            self.marked.entry(tombstone.nonce).or_insert(now);
         }
     }
 

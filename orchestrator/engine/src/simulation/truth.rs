@@ -63,7 +63,7 @@ impl Truth {
         self.claims.get(&(id.step.clone(), id.number))
     }
 
-    fn succeeded(&self, step: &StepPath) -> bool {
+    pub(super) fn succeeded(&self, step: &StepPath) -> bool {
         self.outcomes
             .get(step)
             .is_some_and(|outcome| outcome.status.is_success())

@@ -120,6 +120,8 @@ pub(super) struct World {
     pub(super) objects: BTreeMap<String, Bytes>,
     /// When each of them was written last.
     written: BTreeMap<String, u64>,
+    /// When each tombstone came to stand, by its nonce.
+    pub(super) marked: BTreeMap<String, u64>,
     /// How far the store's clock is ahead of everyone's, in milliseconds.
     pub(super) clock_skew_ms: i64,
     /// The longest grace of those who delete; none: nobody does.
@@ -190,6 +192,7 @@ impl World {
             calm: false,
             objects: BTreeMap::new(),
             written: BTreeMap::new(),
+            marked: BTreeMap::new(),
             clock_skew_ms: 0,
             longest_grace_ms: None,
             sent: BTreeMap::new(),
@@ -567,6 +570,7 @@ pub(super) enum Object {
     ReuseNote,
     ReuseEntry,
     ReuseLast,
+    Registration,
     Asset,
     Output,
     Manifest,
@@ -615,6 +619,7 @@ impl Object {
             (["runs", _, "checkpoints", ..], _) => Self::Checkpoint,
             (["reuse", "last", ..], _) => Self::ReuseLast,
             (["reuse", _], _) => Self::ReuseEntry,
+            (["runs", _, "registrations", ..], _) => Self::Registration,
             (["assets", ..], _) => Self::Asset,
             (["exports", ..], _) => Self::Export,
             _ => Self::Other,
@@ -642,6 +647,7 @@ impl Object {
                 | Self::End { .. }
                 | Self::Outcome { .. }
                 | Self::RunEnd { .. }
+                | Self::Registration
                 | Self::Asset
         )
     }

@@ -101,11 +101,12 @@ impl Grave {
         store: &Store,
         clock: Clock,
     ) -> Result<Option<(Tombstone, Duration)>, StoreError> {
-        let Some(meta) = store.head(&self.path).await? else {
+        let Some(tombstone) = store.read_json::<Tombstone>(&self.path).await? else {
             return Ok(None);
         };
-        let found: Option<Tombstone> = store.read_json(&self.path).await?;
-        Ok(found.map(|tombstone| (tombstone, clock.age(&meta))))
+        // In this order: where another takes its place between the two, that one is younger.
+        let meta = store.head(&self.path).await?;
+        Ok(meta.map(|meta| (tombstone, clock.age(&meta))))
     }
 
     /// Decides what becomes of a tombstone; what was decided first stands.

@@ -7,9 +7,11 @@ use auria_core::{Digest, Timestamp};
 use auria_store::registry::{self, NewAsset, Origin};
 use auria_store::reuse::{self, Query, ReuseEntry};
 use auria_store::runs::{self, RunState};
+use auria_store::testing::{Fault, Verb, faulty};
 use auria_store::{ErrorKind, Store, StorePath, layout};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 pub(crate) async fn runs_are_found(store: Store) {
     assert_eq!(
@@ -101,6 +103,33 @@ fn asset(version: Option<&str>, origin: Option<&str>) -> NewAsset {
         description: "writes".into(),
         tags: BTreeMap::from([("loss".to_owned(), "1.5".to_owned())]),
     }
+}
+
+/// A driver dies between agreeing on a number and taking it, and a version that is asked for
+/// by name leaves a hole meanwhile: who goes on takes the number that was agreed on.
+pub(crate) async fn an_output_is_registered_once_whoever_does_it(store: Store) {
+    let late = || asset(None, Some("late"));
+    let dying = faulty(&store, |operation| {
+        (operation.verb == Verb::Create && operation.path.starts_with("assets/"))
+            .then_some(Fault::Fails)
+    });
+    let died = tokio::time::timeout(
+        Duration::from_millis(300),
+        registry::register(&dying, late()),
+    );
+    assert!(!matches!(died.await, Ok(Ok(_))));
+    let named = registry::register(&store, asset(Some("40"), Some("named")));
+    assert_eq!(named.await.unwrap().version, "40");
+    let again = registry::register(&store, late()).await.unwrap();
+    assert_eq!(again.version, "1");
+    assert_eq!(registry::register(&store, late()).await.unwrap(), again);
+
+    // Where another has taken what was agreed on, the next is.
+    let origin = asset(None, Some("beaten")).origin.unwrap();
+    let agreed = layout::registration(&origin.run, &origin.step, &origin.output, 1);
+    store.write(&agreed, "{\"version\": 40}\n").await.unwrap();
+    let beaten = registry::register(&store, asset(None, Some("beaten")));
+    assert_eq!(beaten.await.unwrap().version, "41");
 }
 
 pub(crate) async fn assets_are_registered_once(store: Store) {

@@ -95,6 +95,7 @@ conformance! {
     index::runs_are_found,
     index::a_name_is_taken_once,
     index::assets_are_registered_once,
+    index::an_output_is_registered_once_whoever_does_it,
     index::reuse_hits_and_says_why_not,
 }
 

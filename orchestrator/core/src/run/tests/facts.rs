@@ -29,7 +29,8 @@ struct StepFacts {
     place: Place,
     outcome: Option<Status>,
     attempts: Vec<AttemptFacts>,
-    used: Budgets,
+    /// Once a step has its outcome, a grant matters no more: it may be written after the run's end.
+    used: Option<Budgets>,
     /// In a run that is closed, and once a step has its outcome, this matters no more.
     waits: Option<(u32, bool)>,
 }
@@ -105,14 +106,15 @@ impl StepFacts {
             .iter()
             .enumerate()
             .filter_map(|(place, attempt)| {
-                let told = attempt.claimed || attempt.end.is_some() || attempt.not_before.is_some();
+                let granted = attempt.not_before.is_some() && slot.outcome.is_none();
+                let told = attempt.claimed || attempt.end.is_some() || granted;
                 told.then(|| AttemptFacts::of(place + 1, attempt))
             });
         Self {
             place: place(state, i, slot),
             outcome: slot.outcome.as_ref().map(|outcome| outcome.status),
             attempts: attempts.collect(),
-            used: slot.used,
+            used: slot.outcome.is_none().then_some(slot.used),
             waits: (!state.is_closed(i) && slot.outcome.is_none())
                 .then_some((slot.missing, slot.doomed_by.is_some())),
         }
