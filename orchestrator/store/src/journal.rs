@@ -256,6 +256,26 @@ impl Journal {
             .collect())
     }
 
+    /// The commit records of a run that others may be deleting: what is left of them.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached.
+    pub(crate) async fn outcomes_left(
+        &self,
+    ) -> Result<BTreeMap<StepPath, Arc<Outcome>>, StoreError> {
+        let found = self.store.list(&layout::outcomes(&self.run)).await?;
+        let left: Vec<Option<Outcome>> = futures::stream::iter(found)
+            .map(|meta| async move { self.store.read_json(&meta.location).await })
+            .buffered(REQUESTS)
+            .try_collect()
+            .await?;
+        Ok(left
+            .into_iter()
+            .flatten()
+            .map(|outcome| (outcome.step.clone(), Arc::new(outcome)))
+            .collect())
+    }
+
     /// Every attempt that left a ticket, a claim or an end, in order.
     ///
     /// # Errors

@@ -304,7 +304,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let outcomes = Journal::new(store.clone(), run.clone())
-            .read_outcomes()
+            .outcomes_left()
             .await?;
         let dry_run = self.what.dry_run;
         for (folder, loses) in [

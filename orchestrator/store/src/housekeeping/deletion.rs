@@ -184,7 +184,7 @@ async fn delete(
 /// the same moment may go with it: that costs one hit.
 async fn forget(store: &Store, run: &RunId) -> Result<(), StoreError> {
     let outcomes = Journal::new(store.clone(), run.clone())
-        .read_outcomes()
+        .outcomes_left()
         .await?;
     let keys = outcomes.values().filter_map(|outcome| outcome.key);
     futures::stream::iter(keys)

@@ -118,7 +118,7 @@ async fn uses(store: &Store, taker: &RunId, source: &RunId) -> Result<bool, Stor
     if journal.read_run_end().await?.is_none() {
         return Ok(true);
     }
-    let outcomes = journal.read_outcomes().await?;
+    let outcomes = journal.outcomes_left().await?;
     Ok(outcomes.values().any(|outcome| {
         let from = outcome.reused_from.as_ref();
         from.is_some_and(|from| from.run == *source)
