@@ -440,6 +440,40 @@ fn what_holds_a_claim_is_asked_until_it_is_told() {
     assert_eq!(state.next_deadline(), None);
 }
 
+/// An answer that was under way when a launcher lost the claim may have seen that launcher: it
+/// is asked again, or nobody would ever tell that the holder is gone.
+#[test]
+fn an_answer_older_than_a_lost_claim_is_asked_for_again() {
+    let (mut state, _) = start(&plan(vec![step(vec![])]));
+    let asks = |effects: &[Effect]| matches!(effects, [Effect::Inspect(of)] if *of == id(0, 1));
+    let lost = || news(0, 1, AttemptNews::ClaimLost);
+    assert!(asks(&state.apply(lost(), Timestamp(1))));
+    assert_eq!(state.apply(lost(), Timestamp(2)), []);
+    assert!(asks(&state.apply(claimed(0, 1), Timestamp(3))));
+    // The answer to that stands.
+    assert_eq!(state.apply(claimed(0, 1), Timestamp(4)), []);
+    assert_eq!(state.next_deadline(), None);
+}
+
+/// A launcher that could not claim says nothing of the one that had.
+#[test]
+fn a_start_that_came_to_nothing_asks_who_holds_the_claim() {
+    let (mut state, _) = start(&plan(vec![step(vec![])]));
+    let _ = state.apply(claimed(0, 1), Timestamp(1));
+    let unavailable = AttemptNews::Unavailable {
+        message: "the store does not answer".into(),
+    };
+    let effects = state.apply(news(0, 1, unavailable), Timestamp(2));
+    assert!(matches!(&effects[..], [Effect::Inspect(of)] if *of == id(0, 1)));
+    let gone = AttemptNews::Gone {
+        claim: None,
+        end: None,
+        checkpoint: None,
+    };
+    let _ = state.apply(news(0, 1, gone), Timestamp(3));
+    assert!(state.next_deadline().is_some(), "and until it is told");
+}
+
 /// Finishing a step costs what becomes ready: in a run of 100,000 steps, the
 /// changes told of add up to a few for each step, whatever its size.
 #[test]
