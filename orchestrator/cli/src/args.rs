@@ -78,6 +78,17 @@ pub struct Global {
         help_heading = "Global options"
     )]
     pub namespace: Option<String>,
+    /// The server that keeps and drives runs, such as http://127.0.0.1:8460
+    ///
+    /// Default: AURIA_SERVER, else what auria.yaml says, else none: this machine's own store.
+    /// Its token is taken from AURIA_TOKEN, or from the file that auria.yaml names.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help_heading = "Global options"
+    )]
+    pub server: Option<String>,
     /// How results are printed
     #[arg(
         long,
@@ -220,6 +231,18 @@ pub enum Command {
         kubectl apply -k manifests/                            as a Deployment (docs/install.md)\n  \
         auria-pipeline controller --namespace test --broker-url https://10.0.0.5:8443")]
     Controller(ControllerArgs),
+    /// Answer over HTTP on this machine, and drive the runs that are submitted there
+    ///
+    /// The API is at /api/v1. Runs go on after the server has ended: the next one on the same
+    /// store takes them up.
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline serve\n  \
+        auria-pipeline serve --listen 127.0.0.1:9000 --runs 2\n  \
+        auria-pipeline --server http://127.0.0.1:8460 submit pipelines.yaml")]
+    Serve(Serve),
+    /// Who may use a server
+    #[command(subcommand)]
+    Token(Token),
     /// Say what this machine can run, and what is missing
     #[command(after_help = "Examples:\n  \
         auria-pipeline doctor\n  \
@@ -289,6 +312,55 @@ pub struct ControllerArgs {
     /// Carry all data through the broker, where Pods do not reach the store
     #[arg(long)]
     pub proxy: bool,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where callers are answered
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8460")]
+    pub listen: SocketAddr,
+    /// Answer callers of other machines too: without TLS, for a proxy in front that has it
+    #[arg(long)]
+    pub expose: bool,
+    /// Runs that are driven at once; others wait for their turn
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub runs: usize,
+    /// Runs that may wait; more are refused
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub queue: usize,
+}
+
+/// `token`.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a token, and print it: once
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline token create laptop --scope submit\n  \
+        auria-pipeline token create page --scope invoke:auria-kathi --expires 365d")]
+    Create(TokenCreate),
+    /// List tokens: what each may do, and how long
+    #[command(after_help = "Examples:\n  auria-pipeline token list")]
+    List,
+    /// Let a token count for nothing any more
+    #[command(after_help = "Examples:\n  auria-pipeline token revoke 0123456789ab")]
+    Revoke {
+        /// Its id, as `token list` prints it
+        id: String,
+    },
+}
+
+/// `token create`.
+#[derive(Debug, Args)]
+pub struct TokenCreate {
+    /// Who or what it is for
+    pub name: String,
+    /// What it may do: read, submit, admin, or invoke:ENDPOINT
+    #[arg(long, value_name = "SCOPE", required = true)]
+    pub scope: Vec<String>,
+    /// How long it counts: 12h, 90d, or never
+    #[arg(long, value_name = "TIME", default_value = "90d")]
+    pub expires: String,
 }
 
 /// Kinds of files that have a schema.
@@ -480,7 +552,7 @@ pub struct Gc {
     pub dry_run: bool,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     auria_core::check::duration_ms(text)
         .map(Duration::from_millis)
         .ok_or_else(|| "a time is a number with a unit, such as 90s, 30m, 12h or 7d".to_owned())

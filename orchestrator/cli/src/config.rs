@@ -30,6 +30,12 @@ pub struct Config {
     /// Where the controller is on the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// The server that keeps and drives runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The file that holds the token for it, relative to the config file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<String>,
     /// Computes, by the name that pipelines use.
     pub computes: BTreeMap<String, Compute>,
     /// The file that this came from.
@@ -79,6 +85,9 @@ impl Config {
         {
             config.store = Some(folder.join(store).to_string_lossy().into_owned());
         }
+        if let (Some(file), Some(folder)) = (&config.token_file, path.parent()) {
+            config.token_file = Some(folder.join(file).to_string_lossy().into_owned());
+        }
         config.file = Some(path.to_owned());
         Ok(config)
     }
@@ -100,6 +109,8 @@ pub fn json_schema() -> serde_json::Value {
             "target": text("The default target: process, docker, kubernetes, or a compute's name."),
             "context": text("The cluster: a context of the kubeconfig; by default its current one."),
             "namespace": text("Where the controller is on the cluster; by default auria."),
+            "server": text("The server that keeps and drives runs, such as https://HOST."),
+            "token_file": text("The file that holds the token for it, relative to this file."),
             "computes": map(compute::json_schema())
         }
     })

@@ -6,7 +6,7 @@ use crate::edge::{self, Terminal};
 use crate::failure::{Failure, exit};
 use crate::machine;
 use crate::progress::Progress;
-use crate::report::RunReport;
+use crate::report::{self, RunReport};
 use crate::terminal::Paint;
 use auria_core::outcome::Status;
 use auria_core::run::{Limits, RunState};
@@ -237,9 +237,9 @@ fn report(
     output: OutputFormat,
     driver: Option<String>,
 ) -> Result<(), Failure> {
-    let report = RunReport::new(store, run, state, driver);
-    crate::print::result(output, &report, || {
-        report.text(Paint::new(Terminal::of_stdout().colour))
+    let shown = RunReport::new(store, run, state, driver);
+    crate::print::result(output, &shown, || {
+        report::text(&shown, Paint::new(Terminal::of_stdout().colour))
     })
 }
 

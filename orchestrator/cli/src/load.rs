@@ -61,6 +61,19 @@ pub enum Which<'a> {
 /// # Errors
 /// Where the file holds no pipeline of that name.
 pub fn check(path: &Path, which: Which<'_>, sets: &[String]) -> Result<Checked, Failure> {
+    check_within(path, which, sets, None)
+}
+
+/// As [`check`]; where `within` says so, no file outside of that folder is read.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_within(
+    path: &Path,
+    which: Which<'_>,
+    sets: &[String],
+    within: Option<&Path>,
+) -> Result<Checked, Failure> {
     let shown = path.to_string_lossy().into_owned();
     let mut checked = Checked {
         pipelines: vec![],
@@ -97,7 +110,12 @@ pub fn check(path: &Path, which: Which<'_>, sets: &[String]) -> Result<Checked, 
         checked
             .diagnostics
             .extend(auria_core::set::apply(&mut document, sets));
-        loaded.add(&document, |path| read(Path::new(path)));
+        loaded.add(&document, |path| match within {
+            Some(folder) if !is_within(Path::new(path), folder) => {
+                Err("it lies outside of what was submitted".to_owned())
+            }
+            _ => read(Path::new(path)),
+        });
         let found = if matches!(which, Which::All) && is_component(&document) {
             check::check_component(&document, &loaded)
         } else {
@@ -116,6 +134,22 @@ pub fn check(path: &Path, which: Which<'_>, sets: &[String]) -> Result<Checked, 
     }
     auria_core::diagnostic::sort(&mut checked.diagnostics);
     Ok(checked)
+}
+
+/// Whether `path` lies in `folder`, whatever links and dots lead to.
+pub fn is_within(path: &Path, folder: &Path) -> bool {
+    let found = path.canonicalize();
+    // What is not there is not read either; what may be made there is judged by its words.
+    let found = found.or_else(|_| std::path::absolute(path));
+    let plain = |path: &Path| {
+        !path
+            .components()
+            .any(|part| part == std::path::Component::ParentDir)
+    };
+    match (found, folder.canonicalize()) {
+        (Ok(path), Ok(folder)) => path.starts_with(&folder) && plain(&path),
+        _ => false,
+    }
 }
 
 /// Whether a document is the component of a command, which no pipeline is.

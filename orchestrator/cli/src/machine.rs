@@ -16,6 +16,7 @@ use auria_engine::process::{LauncherCommand, ProcessExecutor, ProcessOptions};
 use auria_launcher::runtime::RuntimeRoot;
 use auria_store::Store;
 use futures::stream::BoxStream;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -43,6 +44,16 @@ fn look() -> Machine {
         memory_bytes: None,
         gpus,
     })
+}
+
+/// What of `plan` can never run on this machine, each in words, once.
+pub fn misfits(plan: &Plan) -> Vec<String> {
+    let machine = detect();
+    let refusals = plan.steps.iter().filter_map(|step| {
+        let refusal = machine.check(&step.resources).err()?;
+        Some(format!("step {}: {refusal}", step.path.display()))
+    });
+    refusals.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// Folders before a step's PATH: that of this program, and where that is a build

@@ -7,6 +7,7 @@
     reason = "a program exports nothing: `pub` says what other modules use"
 )]
 
+mod address;
 mod args;
 mod cluster;
 mod commands;
@@ -22,6 +23,7 @@ mod planning;
 mod print;
 mod progress;
 mod report;
+mod server;
 mod target;
 mod terminal;
 mod transfer;
@@ -97,7 +99,7 @@ async fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Logs(args) => commands::logs::logs(global, args).await,
         Command::Cancel(args) => commands::cancel::cancel(global, args).await,
         Command::Resume(args) => commands::resume::resume(global, args).await,
-        Command::Retry(args) => commands::submit::retry(global, args).await,
+        Command::Retry(args) => commands::submit::again(global, args).await,
         Command::Outputs(args) => commands::outputs::list(global, args).await,
         Command::Download(args) => commands::outputs::download(global, args).await,
         Command::Metrics(args) => commands::outputs::metrics(global, args).await,
@@ -107,6 +109,8 @@ async fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Gc(args) => commands::housekeeping::gc(global, args).await,
         Command::Model(args) => commands::model::model(global, args).await,
         Command::Controller(args) => commands::controller::controller(global, args).await,
+        Command::Serve(args) => commands::serve::serve(global, args).await,
+        Command::Token(args) => commands::token::token(global, args).await,
         Command::Doctor => commands::doctor::doctor(global).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -6,6 +6,7 @@ use crate::cluster::{self, Controller};
 use crate::config::Config;
 use crate::edge;
 use crate::failure::Failure;
+use crate::server;
 use auria_store::runs::{self, RunJson};
 use auria_store::{Access, ErrorKind, Store, StoreError, StoreUrl};
 use std::path::{Path, PathBuf};
@@ -129,6 +130,9 @@ impl Place {
         folder: &Path,
         on_cluster: bool,
     ) -> Result<Self, Failure> {
+        if server::said(global, config).is_some() {
+            return cluster::controller(global, config).await.map(Self::Cluster);
+        }
         if !on_cluster {
             return store_url_beside(global, config, folder).map(Self::Store);
         }
@@ -216,6 +220,20 @@ pub async fn existing(global: &Global, access: Access) -> Result<Opened, Failure
                 .help("run `auria-pipeline submit` first, or say where they are: `--store FOLDER`"),
         );
     }
+    Place::Store(url).open(access).await
+}
+
+/// As [`existing`], where there need be no runs yet.
+///
+/// # Errors
+/// Where it cannot be opened.
+pub async fn new_or_existing(global: &Global, access: Access) -> Result<Opened, Failure> {
+    let folder = current_folder()?;
+    let config = Config::find(&folder)?;
+    if cluster::is_meant(global, &config) {
+        return existing(global, access).await;
+    }
+    let url = store_url_upward(global, &config, &folder)?;
     Place::Store(url).open(access).await
 }
 

@@ -10,15 +10,17 @@ use crate::failure::Failure;
 use crate::load::{self, Which};
 use crate::machine;
 use crate::open::{self, Place};
+use crate::server;
 use crate::target::{self, Chosen, NotChosen};
 use auria_core::check::Pipeline;
 use auria_core::diagnostic::{Code, Diagnostic, sort};
 use auria_core::plan::{Executable, Plan};
 use auria_core::planner::{self, Asset, Facts, Snapshot, Target, UriNeed};
 use auria_core::{Digest, RunId};
+use auria_server::submission::new_run;
 use auria_store::snapshot::{self, ScannedSnapshot};
 use auria_store::{Access, StoreError, artifact, external, registry};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +45,20 @@ pub struct Planned {
     _staged: Vec<tempfile::TempDir>,
 }
 
+/// What is said of a file while it is planned: an error where that ends it.
+pub type Say<'a> = &'a mut (dyn FnMut(&[Diagnostic], &[String]) -> Result<(), Failure> + Send);
+
+/// What a plan may draw on that somebody else sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds<'a> {
+    /// Nothing outside of this folder is read.
+    pub within: &'a Path,
+    /// The config that holds.
+    pub config: &'a Config,
+    /// Whether inputs may be read from addresses that the public does not reach.
+    pub internal: bool,
+}
+
 /// Reads, checks and plans the pipeline that `file` means.
 ///
 /// # Errors
@@ -53,16 +69,34 @@ pub async fn plan(
     name: Option<&str>,
     force_rerun: bool,
 ) -> Result<Planned, Failure> {
+    let output = global.output;
+    let mut say = move |found: &[Diagnostic], names: &[String]| load::report(found, names, output);
+    plan_within(global, file, name, force_rerun, None, &mut say).await
+}
+
+/// As [`plan`], of what somebody else sent; whatever there is to say goes to `say`.
+///
+/// # Errors
+/// Those of `say`; where something cannot be looked up.
+pub async fn plan_within(
+    global: &Global,
+    file: &PipelineFile,
+    name: Option<&str>,
+    force_rerun: bool,
+    bounds: Option<Bounds<'_>>,
+    say: Say<'_>,
+) -> Result<Planned, Failure> {
     let which = file.pipeline.as_deref().map_or(Which::First, Which::Named);
-    let checked = load::check(&file.file, which, &file.set)?;
-    load::report(&checked.diagnostics, &checked.names, global.output)?;
+    let within = bounds.map(|bounds| bounds.within);
+    let checked = load::check_within(&file.file, which, &file.set, within)?;
+    say(&checked.diagnostics, &checked.names)?;
     let Some(pipeline) = checked.pipelines.into_iter().next() else {
         return Err(Failure::usage(format!(
             "{} holds no pipeline",
             file.file.display()
         )));
     };
-    if file.pipeline.is_none() && checked.names.len() > 1 {
+    if file.pipeline.is_none() && checked.names.len() > 1 && bounds.is_none() {
         eprintln!(
             "note: {} is the first of {} pipelines; --pipeline picks another: {}",
             pipeline.name,
@@ -74,27 +108,39 @@ pub async fn plan(
         .ok()
         .and_then(|path| path.parent().map(Path::to_owned))
         .unwrap_or_else(|| PathBuf::from("."));
-    let config = Config::find(&folder)?;
+    let config = match bounds {
+        Some(bounds) => bounds.config.clone(),
+        None => Config::find(&folder)?,
+    };
     let run = match name {
         Some(name) => name.parse().map_err(|error: auria_core::ids::NameError| {
             Failure::usage(format!("--name: {error}"))
         })?,
-        None => new_run(&pipeline.name)?,
+        None => new_run(&pipeline.name, edge::now()),
     };
 
     let needs = planner::needs(&pipeline);
     let mut errors = missing_files(&pipeline);
+    if let Some(bounds) = bounds {
+        errors.extend(out_of_bounds(&needs, bounds).await);
+    }
     let mut target = Chosen::Process;
-    match target::choose(global, &config, &needs).await {
-        Ok(chosen) => target = chosen,
-        Err(NotChosen::File(found)) => errors.extend(found),
-        Err(NotChosen::Failed(failure)) => return Err(failure),
+    let server = server::said(global, &config).is_some();
+    if !server {
+        match target::choose(global, &config, &needs).await {
+            Ok(chosen) => target = chosen,
+            Err(NotChosen::File(found)) => errors.extend(found),
+            Err(NotChosen::Failed(failure)) => return Err(failure),
+        }
     }
     let on_cluster = matches!(target, Chosen::Kubernetes(_));
     let place = Place::beside(global, &config, &folder, on_cluster).await?;
     let mut facts = Facts {
         run: run.to_string(),
-        folder: open::current_folder()?.to_string_lossy().into_owned(),
+        folder: match bounds {
+            Some(bounds) => bounds.within.to_string_lossy().into_owned(),
+            None => open::current_folder()?.to_string_lossy().into_owned(),
+        },
         force_rerun,
         computes: match &place {
             Place::Store(_) => config.computes.keys().cloned().collect(),
@@ -104,14 +150,14 @@ pub async fn plan(
             }
         },
         grace_ms: GRACE_MS,
-        target: match &target {
-            Chosen::Process => Target::Process {
-                os: std::env::consts::OS.to_owned(),
-                arch: std::env::consts::ARCH.to_owned(),
-                host: host_fingerprint(),
-                executables: executables(needs.commands.iter().map(|need| need.word.as_str()))?,
-            },
-            Chosen::Docker(images) | Chosen::Kubernetes(images) => Target::Image {
+        target: match (&target, &place) {
+            (Chosen::Process, Place::Cluster(controller)) => {
+                server::target(controller, &needs).await?
+            }
+            (Chosen::Process, Place::Store(_)) => {
+                here(needs.commands.iter().map(|need| need.word.as_str()))?
+            }
+            (Chosen::Docker(images) | Chosen::Kubernetes(images), _) => Target::Image {
                 images: images.clone(),
             },
         },
@@ -163,11 +209,7 @@ pub async fn plan(
     if errors.is_empty() {
         match planner::plan(&pipeline, &facts) {
             Ok(plan) => {
-                load::report(
-                    &planner::notes(&pipeline, &facts),
-                    &checked.names,
-                    global.output,
-                )?;
+                say(&planner::notes(&pipeline, &facts), &checked.names)?;
                 match &place {
                     Place::Store(_) => check_room(&plan)?,
                     Place::Cluster(controller) => controller.check(&plan).await?,
@@ -186,8 +228,41 @@ pub async fn plan(
         }
     }
     sort(&mut errors);
-    load::report(&errors, &checked.names, global.output)?;
+    say(&errors, &checked.names)?;
     Err(Failure::usage("the pipeline cannot be planned"))
+}
+
+/// What somebody else's pipeline must not read.
+async fn out_of_bounds(needs: &planner::Needs, bounds: Bounds<'_>) -> Vec<Diagnostic> {
+    let mut errors = Vec::new();
+    for need in &needs.paths {
+        if !load::is_within(Path::new(&need.path), bounds.within) {
+            let message = format!("`{}` lies outside of what was submitted", need.path);
+            errors.push(
+                Diagnostic::error(Code::FileNotFound, message, &need.place)
+                    .help("submit it with `auria-pipeline --server URL submit`, which brings what a pipeline needs"),
+            );
+        }
+    }
+    for need in needs.uris.iter().filter(|_| !bounds.internal) {
+        if let Err(why) = crate::address::is_public(&need.uri).await {
+            errors.push(Diagnostic::error(Code::UnknownObject, why, &need.place));
+        }
+    }
+    errors
+}
+
+/// This machine, where commands begin with `words`.
+///
+/// # Errors
+/// Where a program cannot be read.
+pub fn here<'a>(words: impl Iterator<Item = &'a str>) -> Result<Target, Failure> {
+    Ok(Target::Process {
+        os: std::env::consts::OS.to_owned(),
+        arch: std::env::consts::ARCH.to_owned(),
+        host: host_fingerprint(),
+        executables: executables(words)?,
+    })
 }
 
 /// Says which computes the controller does not know.
@@ -298,17 +373,11 @@ async fn assets(
 
 /// That every step can ever fit on this machine.
 fn check_room(plan: &Plan) -> Result<(), Failure> {
-    let machine = machine::detect();
-    let mut refusals = BTreeSet::new();
-    for step in &plan.steps {
-        if let Err(refusal) = machine.check(&step.resources) {
-            refusals.insert(format!("step {}: {refusal}", step.path.display()));
-        }
-    }
+    let refusals = machine::misfits(plan);
     if refusals.is_empty() {
         return Ok(());
     }
-    let list = refusals.into_iter().collect::<Vec<_>>().join("\n  ");
+    let list = refusals.join("\n  ");
     Err(Failure::usage(format!("this machine can never run\n  {list}"))
         .help("ask for less under `resources`, or run it where there is more; `auria-pipeline doctor` says what this machine has"))
 }
@@ -370,51 +439,4 @@ fn host_fingerprint() -> String {
         .filter(|id| !id.trim().is_empty());
     let id = id.unwrap_or_else(edge::host);
     blake3::hash(id.trim().as_bytes()).to_hex()[..16].to_owned()
-}
-
-/// `<pipeline>-<sortable time><random>`, at most 50 characters.
-pub fn new_run(pipeline: &str) -> Result<RunId, Failure> {
-    let mut slug: String = pipeline
-        .to_lowercase()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                c
-            } else {
-                '-'
-            }
-        })
-        .take(24)
-        .collect();
-    slug = slug.trim_matches('-').to_owned();
-    if slug.is_empty() {
-        slug.push_str("run");
-    }
-    let time: String = edge::now()
-        .to_string()
-        .chars()
-        .filter(char::is_ascii_alphanumeric)
-        .collect::<String>()
-        .to_lowercase();
-    let time = time.trim_end_matches('z');
-    let random = rand::random::<u16>();
-    format!("{slug}-{time}{random:04x}")
-        .parse()
-        .map_err(|error: auria_core::ids::NameError| Failure::usage(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::new_run;
-
-    #[test]
-    fn names_of_runs_sort_by_time_and_fit() {
-        let first = new_run("Auria Kathi: a very long name of a pipeline, indeed").unwrap();
-        assert!(
-            first.as_str().starts_with("auria-kathi--a-very-long-20"),
-            "{first}"
-        );
-        assert!(first.as_str().len() <= 50);
-        assert!(new_run("冬").unwrap().as_str().starts_with("run-20"));
-    }
 }

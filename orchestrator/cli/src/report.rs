@@ -1,225 +1,77 @@
-//! What a run is, as the contract's JSON and as text for people. A reader of the
-//! run state and the outcomes; it never changes anything.
+//! A run's report as text for people. What it says is `auria_server::report`'s.
 
 use crate::terminal::{Paint, duration, status_symbol};
-use auria_core::outcome::{Artifact, Cause, ReuseSource, Status, Timings};
-use auria_core::plan::DataType;
-use auria_core::run::{RunState, StepView};
-use auria_core::{Digest, RunId, Timestamp};
-use auria_store::Store;
-use auria_store::runs::RunJson;
-use serde::Serialize;
-use std::collections::BTreeMap;
+use auria_core::outcome::Status;
+use auria_server::report::StepReport;
+pub use auria_server::report::{OutputReport, RunReport};
 use std::fmt::Write as _;
 
-/// `show --output json`.
-#[derive(Debug, Serialize)]
-pub struct RunReport {
-    /// The run.
-    pub run: RunId,
-    /// The pipeline.
-    pub pipeline: String,
-    /// The experiment.
-    pub experiment: String,
-    /// The run's status.
-    pub status: Status,
-    /// When it was submitted.
-    pub created: Timestamp,
-    /// When its first step began.
-    pub started: Option<Timestamp>,
-    /// When it ended.
-    pub ended: Option<Timestamp>,
-    /// What it was given.
-    pub inputs: BTreeMap<String, serde_json::Value>,
-    /// What it made.
-    pub outputs: BTreeMap<String, OutputReport>,
-    /// Its steps, by path, in the order of the plan.
-    #[serde(serialize_with = "in_order")]
-    pub steps: Vec<(String, StepReport)>,
-    /// What went wrong outside of any step: an output that could not be registered,
-    /// or copied to its place.
-    pub problems: Vec<String>,
-    /// Where the run is kept.
-    pub store: String,
-    /// Who drives it, where someone on this machine does.
-    pub driver: Option<String>,
-}
-
-fn in_order<S: serde::Serializer>(
-    steps: &[(String, StepReport)],
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(steps.iter().map(|(path, step)| (path, step)))
-}
-
-/// One step.
-#[derive(Debug, Serialize)]
-pub struct StepReport {
-    /// Its status.
-    pub status: Status,
-    /// Attempts that claimed.
-    pub attempts: u32,
-    /// Whose outputs stand for it.
-    pub reused_from: Option<ReuseSource>,
-    /// Exit status of its command; 128 + n for a signal.
-    pub exit_code: Option<i32>,
-    /// Why it did not end well.
-    pub cause: Option<Cause>,
-    /// Where it ran.
-    pub node: Option<String>,
-    /// What it made.
-    pub outputs: BTreeMap<String, OutputReport>,
-    /// How long each part took.
-    pub timings: Timings,
-    /// What happened, for a person.
-    pub message: Option<String>,
-    /// When it began.
-    pub started: Option<Timestamp>,
-    /// When it ended.
-    pub ended: Option<Timestamp>,
-    #[serde(skip)]
-    pub(crate) last_lines: Vec<String>,
-}
-
-/// One output.
-#[derive(Clone, Debug, Serialize)]
-pub struct OutputReport {
-    /// Where: of a file the file, of a folder the folder.
-    pub uri: String,
-    /// What it holds.
-    #[serde(rename = "type")]
-    pub data_type: DataType,
-    /// Number of files.
-    pub files: u64,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Of a folder: of its manifest; of a file: of its content.
-    pub digest: Digest,
-}
-
-impl OutputReport {
-    /// How `artifact` in `store` is shown.
-    pub fn new(store: &Store, artifact: &Artifact) -> Self {
-        Self {
-            uri: uri(store, artifact),
-            data_type: artifact.data_type,
-            files: artifact.files,
-            bytes: artifact.bytes,
-            digest: artifact.digest,
+/// For people.
+pub fn text(report: &RunReport, paint: Paint) -> String {
+    let mut text = String::new();
+    let took = match (report.started, report.ended) {
+        (Some(started), Some(ended)) => {
+            format!(" in {}", duration(ended.millis_since(started)))
         }
-    }
-}
-
-/// Where an artifact is: of a `uri_file`, which a launcher always stores under the
-/// output's own name, the file.
-pub fn uri(store: &Store, artifact: &Artifact) -> String {
-    match (artifact.data_type, artifact.prefix.rsplit_once('/')) {
-        (DataType::UriFile, Some((_, name))) => store.uri(&format!("{}/{name}", artifact.prefix)),
-        _ => store.uri(&artifact.prefix),
-    }
-}
-
-impl RunReport {
-    /// The report of `run` in `state`.
-    pub fn new(store: &Store, run: &RunJson, state: &RunState, driver: Option<String>) -> Self {
-        let plan = &run.plan;
-        let steps = state
-            .steps()
-            .map(|view| (view.step.path.display(), step_report(store, &view)));
-        let view = state.view();
-        let outputs = plan.outputs.iter().filter_map(|(name, output)| {
-            let artifact = state
-                .step(&output.step)?
-                .outcome?
-                .outputs
-                .get(&output.output)?;
-            Some((name.clone(), OutputReport::new(store, artifact)))
-        });
-        Self {
-            run: run.run.clone(),
-            pipeline: plan.pipeline.clone(),
-            experiment: plan.experiment.clone(),
-            status: view.status,
-            created: run.created,
-            // As it stands in the store, whoever looks.
-            started: view.end.and_then(|end| end.started).or(view.started),
-            ended: view.end.map(|end| end.ended),
-            inputs: plan.inputs.clone(),
-            outputs: outputs.collect(),
-            steps: steps.collect(),
-            problems: view.end.map_or(view.problems, |end| &end.problems).to_vec(),
-            store: store.url().to_string(),
-            driver,
-        }
-    }
-
-    /// For people.
-    pub fn text(&self, paint: Paint) -> String {
-        let mut text = String::new();
-        let took = match (self.started, self.ended) {
-            (Some(started), Some(ended)) => {
-                format!(" in {}", duration(ended.millis_since(started)))
-            }
-            _ => String::new(),
-        };
-        // Writing to a string cannot fail.
+        _ => String::new(),
+    };
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{} {}  {}{took}",
+        paint.status(report.status, status_symbol(report.status)),
+        paint.bold(report.run.as_str()),
+        paint.status(report.status, &format!("{:?}", report.status)),
+    );
+    let reused = report
+        .steps
+        .iter()
+        .filter(|(_, step)| step.status == Status::Reused)
+        .count();
+    if reused > 0 {
         let _ = writeln!(
             text,
-            "{} {}  {}{took}",
-            paint.status(self.status, status_symbol(self.status)),
-            paint.bold(self.run.as_str()),
-            paint.status(self.status, &format!("{:?}", self.status)),
+            "  reused {reused} of {} steps (`auria-pipeline explain {} STEP` says why)",
+            report.steps.len(),
+            report.run
         );
-        let reused = self
-            .steps
-            .iter()
-            .filter(|(_, step)| step.status == Status::Reused)
-            .count();
-        if reused > 0 {
-            let _ = writeln!(
-                text,
-                "  reused {reused} of {} steps (`auria-pipeline explain {} STEP` says why)",
-                self.steps.len(),
-                self.run
-            );
-        }
-        if let Some(driver) = &self.driver {
-            let _ = writeln!(text, "  driven by {driver}");
-        }
-        for problem in &self.problems {
-            let _ = writeln!(text, "  {} {problem}", paint.red("✗"));
-        }
-        let width = self
-            .steps
-            .iter()
-            .map(|(path, _)| path.len())
-            .max()
-            .unwrap_or(0);
-        for (path, step) in &self.steps {
-            let _ = writeln!(text, "  {}", step.line(path, width, paint));
-            if step.status == Status::Failed {
-                for line in &step.last_lines {
-                    let _ = writeln!(text, "      {} {line}", paint.dim("│"));
-                }
-                if step.attempts > 0 {
-                    let _ = writeln!(
-                        text,
-                        "      {} auria-pipeline logs {} {path}",
-                        paint.dim("all of it:"),
-                        self.run
-                    );
-                }
-            }
-        }
-        if !self.outputs.is_empty() {
-            let _ = writeln!(text, "  outputs");
-            let width = self.outputs.keys().map(String::len).max().unwrap_or(0);
-            for (name, output) in &self.outputs {
-                let _ = writeln!(text, "    {name:width$}  {}", plain(&output.uri));
-            }
-        }
-        text
     }
+    if let Some(driver) = &report.driver {
+        let _ = writeln!(text, "  driven by {driver}");
+    }
+    for problem in &report.problems {
+        let _ = writeln!(text, "  {} {problem}", paint.red("✗"));
+    }
+    let width = report
+        .steps
+        .iter()
+        .map(|(path, _)| path.len())
+        .max()
+        .unwrap_or(0);
+    for (path, step) in &report.steps {
+        let _ = writeln!(text, "  {}", line(step, path, width, paint));
+        if step.status == Status::Failed {
+            for line in &step.last_lines {
+                let _ = writeln!(text, "      {} {line}", paint.dim("│"));
+            }
+            if step.attempts > 0 {
+                let _ = writeln!(
+                    text,
+                    "      {} auria-pipeline logs {} {path}",
+                    paint.dim("all of it:"),
+                    report.run
+                );
+            }
+        }
+    }
+    if !report.outputs.is_empty() {
+        let _ = writeln!(text, "  outputs");
+        let width = report.outputs.keys().map(String::len).max().unwrap_or(0);
+        for (name, output) in &report.outputs {
+            let _ = writeln!(text, "    {name:width$}  {}", plain(&output.uri));
+        }
+    }
+    text
 }
 
 /// A folder's path without its scheme: what people paste.
@@ -227,57 +79,31 @@ pub fn plain(uri: &str) -> &str {
     uri.strip_prefix("file://").unwrap_or(uri)
 }
 
-impl StepReport {
-    fn line(&self, path: &str, width: usize, paint: Paint) -> String {
-        let mut line = format!(
-            "{} {path:width$}  {}",
-            paint.status(self.status, status_symbol(self.status)),
-            paint.status(
-                self.status,
-                &format!("{:<12}", format!("{:?}", self.status))
-            ),
-        );
-        if let (Some(started), Some(ended), false) =
-            (self.started, self.ended, self.status == Status::Reused)
-        {
-            let _ = write!(line, " {}", duration(ended.millis_since(started)));
-        }
-        if self.attempts > 1 {
-            let _ = write!(line, "  {} attempts", self.attempts);
-        }
-        if let Some(source) = &self.reused_from {
-            let _ = write!(line, " {}", paint.dim(&format!("from {}", source.run)));
-        }
-        if let Some(code) = self.exit_code.filter(|code| *code != 0) {
-            let _ = write!(line, "  exit {code}");
-        }
-        if let (Some(message), false) = (&self.message, self.status.is_success()) {
-            let _ = write!(line, "  {}", message.lines().next().unwrap_or_default());
-        }
-        line.trim_end().to_owned()
+fn line(step: &StepReport, path: &str, width: usize, paint: Paint) -> String {
+    let mut line = format!(
+        "{} {path:width$}  {}",
+        paint.status(step.status, status_symbol(step.status)),
+        paint.status(
+            step.status,
+            &format!("{:<12}", format!("{:?}", step.status))
+        ),
+    );
+    if let (Some(started), Some(ended), false) =
+        (step.started, step.ended, step.status == Status::Reused)
+    {
+        let _ = write!(line, " {}", duration(ended.millis_since(started)));
     }
-}
-
-fn step_report(store: &Store, view: &StepView<'_>) -> StepReport {
-    let outcome = view.outcome;
-    let outputs = outcome
-        .map(|outcome| &outcome.outputs)
-        .into_iter()
-        .flatten();
-    StepReport {
-        status: view.status,
-        attempts: view.attempts,
-        reused_from: outcome.and_then(|outcome| outcome.reused_from.clone()),
-        exit_code: view.exit_code,
-        cause: view.cause,
-        node: view.node.map(str::to_owned),
-        outputs: outputs
-            .map(|(name, artifact)| (name.clone(), OutputReport::new(store, artifact)))
-            .collect(),
-        timings: outcome.map(|outcome| outcome.timings).unwrap_or_default(),
-        message: view.reason.map(str::to_owned),
-        started: view.started,
-        ended: view.ended,
-        last_lines: view.last_lines.to_vec(),
+    if step.attempts > 1 {
+        let _ = write!(line, "  {} attempts", step.attempts);
     }
+    if let Some(source) = &step.reused_from {
+        let _ = write!(line, " {}", paint.dim(&format!("from {}", source.run)));
+    }
+    if let Some(code) = step.exit_code.filter(|code| *code != 0) {
+        let _ = write!(line, "  exit {code}");
+    }
+    if let (Some(message), false) = (&step.message, step.status.is_success()) {
+        let _ = write!(line, "  {}", message.lines().next().unwrap_or_default());
+    }
+    line.trim_end().to_owned()
 }

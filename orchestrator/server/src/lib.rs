@@ -3,12 +3,21 @@
 //! of its own, with TLS. It knows nothing of Kubernetes: who runs attempts, and who vouches for users, are
 //! traits. It decides nothing about a run.
 
+pub mod access;
 pub mod api;
 pub mod broker;
 mod caller;
+mod idempotency;
 mod listen;
+pub mod local;
+pub mod look;
+pub mod names;
 mod objects;
+mod plain;
 mod problem;
+pub mod report;
+pub mod retry;
+pub mod submission;
 mod summary;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -16,5 +25,6 @@ pub mod tls;
 
 pub use broker::token::TokenKey;
 pub use listen::Listening;
+pub use plain::Plain;
 pub use problem::Refusal;
 pub use summary::RunSummary;

@@ -28,6 +28,7 @@ pub mod registry;
 pub mod remote;
 pub mod reuse;
 pub mod runs;
+pub mod served;
 pub mod snapshot;
 mod store;
 mod sum;

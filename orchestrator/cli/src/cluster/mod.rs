@@ -56,6 +56,9 @@ const MOST: u32 = 300;
 
 /// Whether a command means a cluster.
 pub fn is_meant(global: &Global, config: &Config) -> bool {
+    if crate::server::said(global, config).is_some() {
+        return true;
+    }
     let said = global
         .on
         .clone()
@@ -87,6 +90,9 @@ pub struct Controller {
 /// # Errors
 /// Exit 4 where the cluster or the controller cannot be reached, or refuses.
 pub async fn controller(global: &Global, config: &Config) -> Result<Controller, Failure> {
+    if let Some(url) = crate::server::said(global, config) {
+        return crate::server::connect(&url, global, config).await;
+    }
     let (client, token) = connect(global, config).await?;
     let namespace = namespace(global, config);
     let pod = leader(&client, &namespace).await?;
@@ -273,6 +279,32 @@ async fn authority(client: &Client, namespace: &str) -> Result<String, Failure> 
 }
 
 impl Controller {
+    /// A server of another kind that answers as a controller does.
+    pub fn of(
+        remote: Remote,
+        store: Store,
+        name: String,
+        computes: Vec<String>,
+        global: &Global,
+        config: &Config,
+    ) -> Self {
+        Self {
+            remote,
+            store,
+            name,
+            computes,
+            asked: Arc::new((global.clone(), config.clone())),
+        }
+    }
+
+    /// What a person adds to a command that means this.
+    fn flag(&self) -> String {
+        match crate::server::said(&self.asked.0, &self.asked.1) {
+            Some(url) => format!("--server {url}"),
+            None => "--on kubernetes".to_owned(),
+        }
+    }
+
     /// That every step can find a node, as the controller sees them.
     ///
     /// # Errors
@@ -306,8 +338,11 @@ impl Controller {
             json!({"run": run.run, "status": Status::Queued, "driver": self.name, "log": null});
         print::result(output, &value, || {
             format!(
-                "{}  Queued\n  driven by {}; `auria-pipeline watch {} --on kubernetes` follows it\n",
-                run.run, self.name, run.run
+                "{}  Queued\n  driven by {}; `auria-pipeline watch {} {}` follows it\n",
+                run.run,
+                self.name,
+                run.run,
+                self.flag()
             )
         })?;
         Ok(exit::DONE)
@@ -326,8 +361,8 @@ impl Controller {
             _ = interrupt.recv() => {
                 frames.finish(false).await;
                 eprintln!(
-                    "run {} goes on: `auria-pipeline cancel {} --on kubernetes` ends it, `auria-pipeline watch {} --on kubernetes` follows it",
-                    run.run, run.run, run.run
+                    "run {run} goes on: `auria-pipeline cancel {run} {flag}` ends it, `auria-pipeline watch {run} {flag}` follows it",
+                    run = run.run, flag = self.flag()
                 );
                 return Ok(exit::INTERRUPTED);
             }

@@ -12,6 +12,8 @@ pub mod model;
 pub mod outputs;
 pub mod resume;
 pub mod runs;
+pub mod serve;
 pub mod submit;
+pub mod token;
 pub mod validate;
 pub mod watch;

@@ -11,14 +11,11 @@ use crate::load;
 use crate::open::{self, Opened};
 use crate::planning::{self, Planned};
 use crate::print;
-use auria_core::StepPath;
-use auria_core::outcome::{Outcome, ReuseSource, Status, Timings};
-use auria_core::plan::{Plan, PlannedInput};
 use auria_engine::lease::Lease;
-use auria_store::artifact::{self, Depth};
+use auria_server::retry::{self, NotRetried};
+use auria_server::submission::new_run;
 use auria_store::runs::{self, RUN_VERSION, RunJson, RunState, Submitter};
-use auria_store::{Access, Journal, Store, housekeeping, layout, snapshot};
-use std::collections::BTreeSet;
+use auria_store::{Access, Journal, Store, snapshot};
 use std::sync::Arc;
 
 /// Runs looked at for one that nobody drives.
@@ -42,7 +39,11 @@ pub async fn submit(global: &Global, args: &Submit) -> Result<u8, Failure> {
     if opened.controller.is_none() {
         say_unfinished(&opened.store).await?;
     }
-    let run = create(&opened.store, planned).await?;
+    let by = Submitter {
+        user: edge::user(),
+        host: edge::host(),
+    };
+    let run = create(&opened.store, planned, by).await?;
     go(&opened, &run, args.detach, global.output).await
 }
 
@@ -87,9 +88,12 @@ async fn say_unfinished(store: &Store) -> Result<(), Failure> {
 }
 
 /// Records the run and brings its snapshots to the store.
-async fn create(store: &Store, planned: Planned) -> Result<RunJson, Failure> {
+///
+/// # Errors
+/// Where the name is taken, or the store fails.
+pub async fn create(store: &Store, planned: Planned, by: Submitter) -> Result<RunJson, Failure> {
     let snapshots = planned.plan.snapshots();
-    let mut run = RunJson {
+    let run = RunJson {
         version: RUN_VERSION,
         run: planned.run.clone(),
         nonce: auria_engine::driver::nonce(),
@@ -100,10 +104,7 @@ async fn create(store: &Store, planned: Planned) -> Result<RunJson, Failure> {
             RunState::Preparing
         },
         created: edge::now(),
-        by: Submitter {
-            user: edge::user(),
-            host: edge::host(),
-        },
+        by,
         target: planned.target.to_owned(),
         parameters: planned.plan.inputs.clone(),
         snapshots,
@@ -112,6 +113,18 @@ async fn create(store: &Store, planned: Planned) -> Result<RunJson, Failure> {
         plan: Arc::new(planned.plan.clone()),
     };
     taken(runs::create(store, &run).await)?;
+    finish(store, &planned, run).await
+}
+
+/// Brings to the store what `run` needs of its plan, which is that of `planned`.
+///
+/// # Errors
+/// Where the store fails.
+pub async fn finish(
+    store: &Store,
+    planned: &Planned,
+    mut run: RunJson,
+) -> Result<RunJson, Failure> {
     if run.state == RunState::Ready {
         return Ok(run);
     }
@@ -154,124 +167,36 @@ fn taken(created: Result<(), auria_store::StoreError>) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Where there is no such run or step, it still runs, or the store fails.
-pub async fn retry(global: &Global, args: &Retry) -> Result<u8, Failure> {
+pub async fn again(global: &Global, args: &Retry) -> Result<u8, Failure> {
     let opened = open::existing(global, Access::Write).await?;
     let store = opened.store.clone();
     let old = open::run(&store, &args.run).await?;
-    let journal = Journal::new(store.clone(), old.run.clone());
-    if journal.read_run_end().await?.is_none() {
-        return Err(
-            Failure::usage(format!("run {} has not ended", old.run)).help(format!(
-                "`auria-pipeline resume {}` takes it up, `cancel` ends it",
-                old.run
-            )),
-        );
-    }
-    let again = args
+    let from = args
         .from
         .iter()
         .map(|name| find_step(&old, name))
         .collect::<Result<Vec<_>, _>>()?;
-    let again = with_dependents(&old.plan, again);
-
-    let mut run = old.clone();
-    run.run = planning::new_run(&old.plan.pipeline)?;
-    run.nonce = auria_engine::driver::nonce();
-    run.state = RunState::Preparing;
-    run.created = edge::now();
-    run.retry_of = Some(old.run.clone());
-    taken(runs::create(&store, &run).await)?;
-    for digest in &run.snapshots {
-        if !snapshot::exists(&store, digest).await? {
-            return Err(Failure::usage(format!(
-                "the code or an input of run {} is not in the store any more ({digest})",
+    let name = new_run(&old.plan.pipeline, edge::now());
+    let retried = match retry::retry(&store, &old, from, name, edge::now()).await {
+        Ok(retried) => retried,
+        Err(NotRetried::Store(error)) => return Err(error.into()),
+        Err(error @ NotRetried::Running { .. }) => {
+            return Err(Failure::usage(error.to_string()).help(format!(
+                "`auria-pipeline resume {}` takes it up, `cancel` ends it",
                 old.run
-            ))
-            .help("submit the pipeline again"));
+            )));
         }
-    }
-    let mut kept = 0;
-    for outcome in journal.read_outcomes().await?.values() {
-        if outcome.status.is_success()
-            && !again.contains(&outcome.step)
-            && keep(&store, &old, &run, outcome).await?
-        {
-            kept += 1;
+        Err(error @ NotRetried::Gone { .. }) => {
+            return Err(Failure::usage(error.to_string()).help("submit the pipeline again"));
         }
+    };
+    for note in &retried.notes {
+        eprintln!("note: {note}");
     }
-    runs::mark_ready(&store, &mut run).await?;
     eprintln!(
         "keeps {} of run {}",
-        load::count(kept, "finished step"),
+        load::count(retried.kept, "finished step"),
         old.run
     );
-    go(&opened, &run, args.detach, global.output).await
-}
-
-/// Lets a finished step of `old` stand in `run`; says whether its outputs are there.
-/// The reference comes first, then the look, then the commit.
-async fn keep(
-    store: &Store,
-    old: &RunJson,
-    run: &RunJson,
-    outcome: &Outcome,
-) -> Result<bool, Failure> {
-    let source = outcome.reused_from.clone().unwrap_or_else(|| ReuseSource {
-        run: old.run.clone(),
-        step: outcome.step.clone(),
-    });
-    let reference = serde_json::json!({"run": run.run, "step": outcome.step, "at": edge::now()});
-    store
-        .write_json(&layout::reference(&source.run, &run.run), &reference)
-        .await?;
-    for made in outcome.outputs.values() {
-        match artifact::verify(store, made, Depth::Sizes).await {
-            Ok(()) => {}
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    auria_store::ErrorKind::NotFound | auria_store::ErrorKind::Corrupt
-                ) =>
-            {
-                eprintln!("note: {} runs again: {error}", outcome.step.display());
-                return Ok(false);
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if !housekeeping::still_there(store, &source.run).await? {
-        return Ok(false);
-    }
-    let kept = Outcome {
-        run: run.run.clone(),
-        status: Status::Reused,
-        attempt: None,
-        nonce: None,
-        attempts: 0,
-        reused_from: Some(source),
-        timings: Timings::default(),
-        started: None,
-        ended: edge::now(),
-        ..outcome.clone()
-    };
-    Journal::new(store.clone(), run.run.clone())
-        .commit(&kept)
-        .await?;
-    Ok(true)
-}
-
-/// `steps` and every step that needs one of them.
-fn with_dependents(plan: &Plan, steps: Vec<StepPath>) -> BTreeSet<StepPath> {
-    let mut again: BTreeSet<StepPath> = steps.into_iter().collect();
-    // Dependencies stand before dependents in a plan.
-    for step in &plan.steps {
-        let needs = step
-            .inputs
-            .values()
-            .any(|input| matches!(input, PlannedInput::Step { step, .. } if again.contains(step)));
-        if needs || step.after.iter().any(|after| again.contains(after)) {
-            again.insert(step.path.clone());
-        }
-    }
-    again
+    go(&opened, &retried.run, args.detach, global.output).await
 }

@@ -5,20 +5,27 @@
 //! behind [`Runs`]. It decides nothing about a run.
 
 mod events;
+pub(crate) mod extract;
+mod logs;
+mod outputs;
+pub(crate) mod resources;
 mod rights;
 mod vouch;
 
 pub use vouch::{Action, Denied, User, Vouch};
 
 use crate::caller::{bearer, checked_version};
+use crate::idempotency::Turns;
 use crate::objects::{self, Rights, Served};
 use crate::problem::Refusal;
+use crate::submission::Planner;
 use async_trait::async_trait;
-use auria_core::RunId;
+use auria_core::outcome::Status;
 use auria_core::plan::Plan;
 use auria_core::protocol::{
     self, API, Checked, LARGEST_BODY, LauncherFacts, PROTOCOL_VERSION, ServerFacts,
 };
+use auria_core::{RunId, Timestamp};
 use auria_engine::driver;
 use auria_engine::feed::Feed;
 use auria_store::{Journal, Store, runs};
@@ -95,6 +102,45 @@ impl std::fmt::Debug for ApiOptions {
     }
 }
 
+/// What a server has beside a controller's: what it drives runs by itself with.
+#[derive(Clone)]
+pub struct Extras {
+    /// Where runs stand that wait.
+    pub queue: Option<Arc<dyn Queue>>,
+    /// Makes runs of documents.
+    pub planner: Option<Arc<dyn Planner>>,
+    /// The clock.
+    pub now: fn() -> Timestamp,
+    pub(crate) turns: Turns,
+}
+
+impl std::fmt::Debug for Extras {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Extras")
+    }
+}
+
+impl Extras {
+    /// Nothing but the time.
+    #[must_use]
+    pub fn none(now: fn() -> Timestamp) -> Self {
+        Self {
+            queue: None,
+            planner: None,
+            now,
+            turns: Turns::default(),
+        }
+    }
+}
+
+/// Where runs stand that a server took and that have not ended.
+pub trait Queue: Send + Sync {
+    /// The status of a run that waits or is driven.
+    fn status(&self, run: &RunId) -> Option<Status>;
+    /// Of one that waits: how many are before it, and how many wait.
+    fn place(&self, run: &RunId) -> Option<(usize, usize)>;
+}
+
 /// The API. Clones are the same one.
 #[derive(Clone)]
 pub struct Api(Arc<Inner>);
@@ -103,6 +149,7 @@ struct Inner {
     served: Served,
     vouched: Vouched,
     runs: Arc<dyn Runs>,
+    extras: Extras,
 }
 
 impl std::fmt::Debug for Api {
@@ -128,6 +175,12 @@ impl Api {
     /// The API of these options.
     #[must_use]
     pub fn new(options: ApiOptions) -> Self {
+        Self::with(options, Extras::none(auria_store::now))
+    }
+
+    /// The API of these options, of a server that has more.
+    #[must_use]
+    pub fn with(options: ApiOptions, extras: Extras) -> Self {
         let ApiOptions {
             store,
             vouch,
@@ -139,11 +192,22 @@ impl Api {
             served: Served::new(store, sign, store_authorities),
             vouched: Vouched::new(vouch),
             runs,
+            extras,
         }))
+    }
+
+    /// The store that is served.
+    pub(crate) fn store(&self) -> &Store {
+        self.0.served.store()
     }
 
     /// What it answers, on a port of its own. `/healthz` alone needs no token.
     pub fn router(&self) -> Router {
+        self.router_with(Router::new())
+    }
+
+    /// What it answers, and beside it, below the same base, what lets callers in by itself.
+    pub fn router_with(&self, beside: Router) -> Router {
         let calls = Router::new()
             .route("/version", get(version))
             .route(protocol::FACTS, get(facts))
@@ -151,7 +215,18 @@ impl Api {
                 protocol::CHECK,
                 post(check).layer(DefaultBodyLimit::max(LARGEST_PLAN)),
             )
-            .route("/runs/{run}", post(start))
+            .route("/runs", get(resources::list).post(resources::submit))
+            .route("/runs/{run}", get(resources::show).post(start))
+            .route("/runs/{run}/logs", get(logs::logs))
+            .route("/runs/{run}/retry", post(resources::again))
+            .route("/runs/{run}/metrics", get(outputs::metrics))
+            .route("/runs/{run}/outputs", get(outputs::list))
+            .route("/runs/{run}/outputs/{output}", get(outputs::of_run))
+            .route(
+                "/runs/{run}/steps/{step}/outputs/{output}",
+                get(outputs::of_step),
+            )
+            .route("/target", post(resources::target))
             .route("/runs/{run}/events", get(events::events))
             .route("/runs/{run}/cancel", post(cancel))
             .with_state(self.clone());
@@ -162,7 +237,7 @@ impl Api {
             .layer(DefaultBodyLimit::max(LARGEST_BODY))
             .layer(axum::middleware::from_fn_with_state(self.clone(), known));
         let router = Router::new()
-            .nest(API, all)
+            .nest(API, all.merge(beside))
             .route("/healthz", get(async || "ok\n"))
             .fallback(async || Refusal::unknown());
         crate::caller::bounded(router)
@@ -253,11 +328,6 @@ async fn start(
 ) -> Result<StatusCode, Refusal> {
     let run = run_of(&run)?;
     let user = api.0.vouched.vouch(&token, Action::Create).await?;
-    match api.0.runs.start(&run, &user).await {
-        Ok(()) => Ok(StatusCode::ACCEPTED),
-        Err(NotStarted::Refused { message }) => Err(Refusal::new(StatusCode::CONFLICT, message)),
-        Err(NotStarted::Unavailable { message }) => {
-            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
-        }
-    }
+    api.start(&run, &user).await?;
+    Ok(StatusCode::ACCEPTED)
 }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use auria_core::outcome::{Decision, LogRecord};
 use auria_core::{Nonce, RunId};
 use auria_store::runs::{RecentRun, RunJson, RunState};
+use auria_store::served::ACCESS;
 use auria_store::{StorePath, layout};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -138,8 +139,16 @@ impl Rights for UserRights {
         bytes: Option<&Bytes>,
     ) -> Result<(), Refusal> {
         if matches!(verb, Verb::Read | Verb::List) {
-            // That was asked before anything else.
-            return Ok(());
+            // That was asked before anything else. Who may do what is nobody's to read.
+            let hidden = path
+                .parts()
+                .next()
+                .is_some_and(|part| part.as_ref() == ACCESS);
+            return if hidden {
+                Err(Refusal::forbidden())
+            } else {
+                Ok(())
+            };
         }
         let action = needed(verb, path, bytes).ok_or_else(Refusal::forbidden)?;
         self.api.0.vouched.vouch(&self.token, action).await?;

@@ -6,6 +6,7 @@
 
 mod call;
 mod objects;
+mod served;
 mod sign;
 mod upload;
 mod users;

@@ -1,0 +1,124 @@
+//! Who may use a server that knows its users itself: tokens, what each may do, how long, and
+//! who did what. A token is shown once, when it is made; at rest there is only its digest. It
+//! knows nothing of HTTP.
+
+pub mod audit;
+pub mod limit;
+mod routes;
+mod token;
+
+pub use token::{NewToken, Scope, ScopeError, TokenRecord, create, list, revoke, secret};
+
+use crate::api::{Action, Denied, User, Vouch};
+use async_trait::async_trait;
+use auria_core::{Digest, Timestamp};
+use auria_store::Store;
+use std::collections::BTreeSet;
+
+/// Whoever showed a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// The token's id; none of the server's own.
+    pub id: Option<String>,
+    /// For people.
+    pub name: String,
+    /// What it may do.
+    pub scopes: BTreeSet<Scope>,
+}
+
+impl Principal {
+    /// Whether it may do `action` with runs.
+    #[must_use]
+    pub fn may(&self, action: Action) -> bool {
+        self.scopes.iter().any(|scope| match scope {
+            Scope::Admin | Scope::Submit => true,
+            Scope::Read => action == Action::Read,
+            Scope::Invoke(_) => false,
+        })
+    }
+
+    /// Whether it may invoke `endpoint`.
+    #[must_use]
+    pub fn may_invoke(&self, endpoint: &str) -> bool {
+        self.scopes.iter().any(|scope| match scope {
+            Scope::Admin | Scope::Submit => true,
+            Scope::Read => false,
+            Scope::Invoke(one) => one == endpoint,
+        })
+    }
+
+    /// Whether it may change who may do what.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.scopes.contains(&Scope::Admin)
+    }
+}
+
+/// The tokens of a store, and the server's own.
+pub struct Access {
+    store: Store,
+    /// The digest of the token that this server leaves for its own user on this machine.
+    own: Digest,
+    /// That user's name.
+    user: String,
+    now: fn() -> Timestamp,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Access({:?})", self.store)
+    }
+}
+
+impl Access {
+    /// The tokens of `store`; `own` is one more, of `user`, who may do everything.
+    #[must_use]
+    pub fn new(store: Store, own: &str, user: String, now: fn() -> Timestamp) -> Self {
+        Self {
+            store,
+            own: Digest::of(own.as_bytes()),
+            user,
+            now,
+        }
+    }
+
+    /// Who shows `token`.
+    ///
+    /// # Errors
+    /// Where it counts for nobody, or the store does not answer.
+    pub async fn principal(&self, token: &str) -> Result<Principal, Denied> {
+        if Digest::of(token.as_bytes()) == self.own {
+            return Ok(Principal {
+                id: None,
+                name: self.user.clone(),
+                scopes: BTreeSet::from([Scope::Admin]),
+            });
+        }
+        let found = token::find(&self.store, token, (self.now)()).await;
+        let record = found.map_err(|error| Denied::Unavailable {
+            message: format!("the tokens cannot be read: {error}"),
+        })?;
+        let record = record.ok_or(Denied::Unknown)?;
+        Ok(Principal {
+            id: Some(record.id),
+            name: record.name,
+            scopes: record.scopes,
+        })
+    }
+}
+
+#[async_trait]
+impl Vouch for Access {
+    async fn vouch(&self, token: &str, action: Action) -> Result<User, Denied> {
+        let principal = self.principal(token).await?;
+        if principal.may(action) {
+            Ok(User {
+                name: principal.name,
+            })
+        } else {
+            Err(Denied::Forbidden {
+                user: principal.name,
+            })
+        }
+    }
+}

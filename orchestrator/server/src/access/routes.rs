@@ -1,0 +1,167 @@
+//! Tokens and the audit log over HTTP, for those who may do everything.
+
+use super::{Access, Principal, Scope, TokenRecord, audit, create, list, revoke};
+use crate::api::extract::{Asked, Said};
+use crate::api::{Denied, User};
+use crate::caller::bearer;
+use crate::problem::Refusal;
+use auria_core::Timestamp;
+use axum::extract::{Path, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::{delete, get};
+use axum::{Extension, Json, Router};
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Deeds of one answer, where nothing is said.
+const DEEDS: usize = 100;
+/// The most of one answer.
+const MOST_DEEDS: usize = 1000;
+
+impl Access {
+    /// Who asks.
+    ///
+    /// # Errors
+    /// Where the token counts for nobody.
+    pub async fn caller(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        let token = bearer(headers).filter(|token| !token.is_empty());
+        let token = token.ok_or_else(Refusal::unknown)?;
+        self.principal(token).await.map_err(|denied| match denied {
+            Denied::Unavailable { message } => {
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+            }
+            Denied::Unknown | Denied::Forbidden { .. } => Refusal::unknown(),
+        })
+    }
+
+    /// The time of its clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        (self.now)()
+    }
+
+    /// The store that it keeps tokens in.
+    #[must_use]
+    pub fn store(&self) -> &auria_store::Store {
+        &self.store
+    }
+
+    /// What it answers, below the API's base.
+    pub fn routes(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/tokens", get(listed).post(made))
+            .route("/tokens/{id}", delete(revoked))
+            .route("/audit", get(deeds))
+            .layer(axum::middleware::from_fn_with_state(self.clone(), admin))
+            .with_state(self.clone())
+    }
+}
+
+async fn admin(
+    State(access): State<Arc<Access>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let principal = access.caller(request.headers()).await?;
+    if !principal.is_admin() {
+        let why = format!(
+            "{} may not change who may do what: that needs the scope admin",
+            principal.name
+        );
+        return Err(Refusal::new(StatusCode::FORBIDDEN, why));
+    }
+    request.extensions_mut().insert(User {
+        name: principal.name,
+    });
+    Ok(next.run(request).await)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewBody {
+    name: String,
+    scopes: BTreeSet<Scope>,
+    /// How long it counts, in milliseconds; none: until it is revoked.
+    #[serde(default)]
+    lives_ms: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Made {
+    /// Told this once.
+    token: String,
+    record: TokenRecord,
+}
+
+async fn made(
+    State(access): State<Arc<Access>>,
+    Extension(user): Extension<User>,
+    Said(body): Said<NewBody>,
+) -> Result<(StatusCode, Json<Made>), Refusal> {
+    if body.scopes.is_empty() || body.name.is_empty() {
+        let why = "a token has a name and at least one scope";
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why));
+    }
+    let now = access.now();
+    let expires = body.lives_ms.map(|millis| now.plus_millis(millis));
+    let made = create(
+        &access.store,
+        &body.name,
+        body.scopes,
+        expires,
+        &user.name,
+        now,
+    )
+    .await;
+    let made = made.map_err(|error| Refusal::of(&error))?;
+    audit::note(
+        &access.store,
+        now,
+        &user.name,
+        "token.create",
+        &made.record.id,
+    )
+    .await;
+    let answer = Made {
+        token: made.token,
+        record: made.record,
+    };
+    Ok((StatusCode::CREATED, Json(answer)))
+}
+
+async fn listed(
+    State(access): State<Arc<Access>>,
+) -> Result<Json<Vec<(TokenRecord, bool)>>, Refusal> {
+    let found = list(&access.store).await;
+    found.map(Json).map_err(|error| Refusal::of(&error))
+}
+
+async fn revoked(
+    State(access): State<Arc<Access>>,
+    Extension(user): Extension<User>,
+    Path(id): Path<String>,
+) -> Result<Json<serde_json::Value>, Refusal> {
+    let now = access.now();
+    let done = revoke(&access.store, &id, &user.name, now).await;
+    done.map_err(|error| Refusal::of(&error))?;
+    audit::note(&access.store, now, &user.name, "token.revoke", &id).await;
+    Ok(Json(serde_json::json!({"id": id, "revoked": true})))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeedsQuery {
+    limit: Option<usize>,
+}
+
+async fn deeds(
+    State(access): State<Arc<Access>>,
+    Asked(query): Asked<DeedsQuery>,
+) -> Result<Json<Vec<audit::Deed>>, Refusal> {
+    let limit = query.limit.unwrap_or(DEEDS).min(MOST_DEEDS);
+    let found = audit::last(&access.store, limit).await;
+    found.map(Json).map_err(|error| Refusal::of(&error))
+}

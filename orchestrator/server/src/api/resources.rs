@@ -1,0 +1,532 @@
+//! Runs as resources: list, show, submit, retry. What it answers is read from the store, so
+//! that a server and the controller of a cluster answer alike.
+
+use super::extract::{Asked, Said};
+use super::{Action, Api, NotStarted, Shown, User};
+use crate::idempotency::{self, Stands};
+use crate::look::look;
+use crate::problem::Refusal;
+use crate::report::RunReport;
+use crate::retry::{NotRetried, retry};
+use crate::submission::{Files, NotSubmitted, Submission, TargetFacts, new_run};
+use auria_core::outcome::Status;
+use auria_core::protocol::PROBLEM_TYPE;
+use auria_core::run::RunState;
+use auria_core::{Digest, RunId, StepPath, Timestamp};
+use auria_store::runs::{self, RecentRun, RunJson};
+use auria_store::{ErrorKind, Journal, StoreError, layout};
+use axum::Json;
+use axum::extract::{Extension, Path, State};
+use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, TryStreamExt};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Runs of a page, where nothing is said.
+const PAGE: usize = 50;
+/// The most of a page.
+const LARGEST_PAGE: usize = 500;
+/// Runs that are looked at for one page: filters may leave most of them out.
+const LOOKED_AT: usize = 5000;
+/// Looked at together: enough to hide a store's latency.
+const AT_ONCE: usize = 16;
+/// Programs that are looked for at once.
+const MOST_WORDS: usize = 2000;
+
+/// Which runs are wanted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    limit: Option<usize>,
+    after: Option<String>,
+    status: Option<Status>,
+    experiment: Option<String>,
+    pipeline: Option<String>,
+}
+
+/// A run in a list: small, whatever the number of its steps.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    pub(crate) run: RunId,
+    pub(crate) pipeline: String,
+    pub(crate) experiment: String,
+    pub(crate) status: Status,
+    pub(crate) created: Timestamp,
+    pub(crate) started: Option<Timestamp>,
+    pub(crate) ended: Option<Timestamp>,
+}
+
+/// A page of the list.
+#[derive(Debug, Serialize)]
+pub(crate) struct Page {
+    pub(crate) runs: Vec<Line>,
+    /// For `after`, where there may be more.
+    pub(crate) next: Option<String>,
+}
+
+pub(super) async fn list(
+    State(api): State<Api>,
+    Asked(query): Asked<ListQuery>,
+) -> Result<Json<Page>, Refusal> {
+    page(&api, query).await.map(Json)
+}
+
+/// A page, newest first.
+pub(crate) async fn page(api: &Api, query: ListQuery) -> Result<Page, Refusal> {
+    let limit = query.limit.unwrap_or(PAGE);
+    if !(1..=LARGEST_PAGE).contains(&limit) {
+        return Err(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            format!("`limit` is between 1 and {LARGEST_PAGE}"),
+        ));
+    }
+    let store = api.store();
+    let listed = store.list(&layout::recent_runs()).await;
+    let listed = listed.map_err(|error| Refusal::of(&error))?;
+    let mut keys: Vec<String> = listed
+        .iter()
+        .filter_map(|meta| meta.location.filename().map(str::to_owned))
+        .collect();
+    keys.sort();
+    if let Some(after) = &query.after {
+        let begins = keys.partition_point(|key| key <= after);
+        keys.drain(..begins);
+    }
+    let looked_at = keys.len().min(LOOKED_AT);
+    let more = keys.len() > looked_at;
+    keys.truncate(looked_at);
+    let last_looked = keys.last().cloned();
+    let wanted = |run: &RecentRun| {
+        query
+            .experiment
+            .as_ref()
+            .is_none_or(|name| run.experiment == *name)
+            && query
+                .pipeline
+                .as_ref()
+                .is_none_or(|name| run.pipeline == *name)
+    };
+    let folder = layout::recent_runs();
+    let mut found = std::pin::pin!(
+        futures::stream::iter(keys)
+            .map(|key| {
+                let path = folder.clone().join(key.as_str());
+                async move {
+                    let run: Option<RecentRun> = store.read_json(&path).await?;
+                    match run.filter(&wanted) {
+                        Some(run) => Ok(Some((key, line(api, run).await?))),
+                        None => Ok::<_, StoreError>(None),
+                    }
+                }
+            })
+            .buffered(AT_ONCE)
+            .try_filter_map(|found| async move { Ok(found) })
+    );
+    let (mut runs, mut last, mut full) = (Vec::new(), None, false);
+    while let Some((key, line)) = found.try_next().await.map_err(|e| Refusal::of(&e))? {
+        if query.status.is_some_and(|status| status != line.status) {
+            continue;
+        }
+        if runs.len() == limit {
+            full = true;
+            break;
+        }
+        last = Some(key);
+        runs.push(line);
+    }
+    let next = if full {
+        last
+    } else {
+        last_looked.filter(|_| more)
+    };
+    Ok(Page { runs, next })
+}
+
+async fn line(api: &Api, run: RecentRun) -> Result<Line, StoreError> {
+    let journal = Journal::new(api.store().clone(), run.run.clone());
+    let end = journal.read_run_end().await?;
+    let status = end
+        .as_ref()
+        .map_or_else(|| api.status(&run.run), |end| end.status);
+    Ok(Line {
+        status,
+        started: end.as_ref().and_then(|end| end.started),
+        ended: end.as_ref().map(|end| end.ended),
+        run: run.run,
+        pipeline: run.pipeline,
+        experiment: run.experiment,
+        created: run.created,
+    })
+}
+
+impl Api {
+    /// The status of a run that has not ended.
+    fn status(&self, run: &RunId) -> Status {
+        let queue = self.0.extras.queue.as_ref();
+        match queue.and_then(|queue| queue.status(run)) {
+            Some(status) => status,
+            None if self.0.runs.feed(run).is_some() => Status::Running,
+            None => Status::NotResponding,
+        }
+    }
+
+    /// The run that a path means: a name, a unique prefix, or `latest`.
+    pub(crate) async fn run(&self, text: &str) -> Result<RunJson, Refusal> {
+        let store = self.store();
+        let found = runs::resolve(store, text).await;
+        let run = found.map_err(|error| match error {
+            StoreError::Ambiguous { .. } => Refusal::new(StatusCode::CONFLICT, error.to_string()),
+            error => Refusal::of(&error),
+        })?;
+        runs::read(store, &run)
+            .await
+            .map_err(|error| Refusal::of(&error))
+    }
+
+    /// A run as it stands.
+    pub(crate) async fn look(&self, run: &RunJson) -> Result<RunState, Refusal> {
+        let journal = Journal::new(self.store().clone(), run.run.clone());
+        let driven = self.0.runs.feed(&run.run).is_some();
+        let now = (self.0.extras.now)();
+        look(&journal, run, driven, now)
+            .await
+            .map_err(|error| Refusal::of(&error))
+    }
+
+    /// The report of a run.
+    pub(crate) async fn report(&self, run: &RunJson) -> Result<RunReport, Refusal> {
+        let state = self.look(run).await?;
+        let mut report = RunReport::new(self.store(), run, &state, None);
+        if report.ended.is_none() {
+            let known = self.0.extras.queue.as_ref();
+            let status = known.and_then(|queue| queue.status(&run.run));
+            report.status = match status {
+                // Asked to cancel by the log, before its driver says so.
+                Some(Status::Queued) if report.status == Status::CancelRequested => report.status,
+                Some(status) => status,
+                None => self.status(&run.run),
+            };
+        }
+        Ok(report)
+    }
+
+    /// What is said of a run that was just taken.
+    pub(crate) fn taken(&self, run: &RunId) -> Taken {
+        let place = self.0.extras.queue.as_ref();
+        let place = place.and_then(|queue| queue.place(run));
+        Taken {
+            run: run.clone(),
+            status: self.status(run),
+            queue: place.map(|(ahead, waiting)| Place { ahead, waiting }),
+        }
+    }
+}
+
+/// Where a run stands in the queue.
+#[derive(Debug, Serialize)]
+pub(crate) struct Place {
+    /// Runs before it.
+    pub(crate) ahead: usize,
+    /// Runs that wait.
+    pub(crate) waiting: usize,
+}
+
+/// A run that was taken.
+#[derive(Debug, Serialize)]
+pub(crate) struct Taken {
+    pub(crate) run: RunId,
+    pub(crate) status: Status,
+    /// Of one that waits.
+    pub(crate) queue: Option<Place>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Whole {
+    #[serde(flatten)]
+    report: RunReport,
+    queue: Option<Place>,
+}
+
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path(run): Path<String>,
+) -> Result<Json<Whole>, Refusal> {
+    let run = api.run(&run).await?;
+    let report = api.report(&run).await?;
+    let Taken { queue, .. } = api.taken(&run.run);
+    Ok(Json(Whole { report, queue }))
+}
+
+/// What a request to submit says.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SubmitBody {
+    /// A pipeline document.
+    #[serde(default)]
+    document: Option<String>,
+    /// A folder that was brought here by the store protocol.
+    #[serde(default)]
+    snapshot: Option<Digest>,
+    /// The pipeline file in it.
+    #[serde(default)]
+    file: Option<String>,
+    #[serde(default)]
+    pipeline: Option<String>,
+    #[serde(default)]
+    experiment: Option<String>,
+    #[serde(default)]
+    name: Option<RunId>,
+    #[serde(default)]
+    set: Vec<String>,
+    #[serde(default)]
+    force_rerun: bool,
+}
+
+pub(super) async fn submit(
+    State(api): State<Api>,
+    Extension(Shown(token)): Extension<Shown>,
+    headers: HeaderMap,
+    Said(body): Said<SubmitBody>,
+) -> Result<Response, Refusal> {
+    let user = api.0.vouched.vouch(&token, Action::Create).await?;
+    let files = match (&body.document, &body.snapshot) {
+        (Some(text), None) => Files::Text(text.clone()),
+        (None, Some(digest)) => Files::Snapshot {
+            digest: *digest,
+            file: body
+                .file
+                .clone()
+                .unwrap_or_else(|| "pipelines.yaml".to_owned()),
+        },
+        _ => {
+            return Err(Refusal::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "say either `document` or `snapshot`",
+            ));
+        }
+    };
+    let asked = serde_json::to_vec(&body).unwrap_or_default();
+    let name = body.name.clone().unwrap_or_else(|| {
+        let named = body.pipeline.clone().or_else(|| pipeline_of(&files));
+        new_run(&named.unwrap_or_default(), (api.0.extras.now)())
+    });
+    let submission = Submission {
+        run: name,
+        files,
+        pipeline: body.pipeline,
+        experiment: body.experiment,
+        set: body.set,
+        force_rerun: body.force_rerun,
+        by: user.name.clone(),
+        internal: true,
+    };
+    let run = api
+        .submit(&user, "submit", &headers, &asked, submission)
+        .await;
+    match run {
+        Ok(run) => Ok(accepted(&api.taken(&run))),
+        Err(NotTaken::Refused(refusal)) => Err(refusal),
+        Err(NotTaken::Invalid {
+            message,
+            diagnostics,
+        }) => Ok(invalid(&message, &diagnostics)),
+    }
+}
+
+/// The name of the first pipeline of a document, for the name of its run.
+fn pipeline_of(files: &Files) -> Option<String> {
+    let Files::Text(text) = files else {
+        return None;
+    };
+    let source = auria_core::document::decode("document", text.as_bytes().to_vec()).ok()?;
+    let read = auria_core::document::read(&source);
+    read.documents.first()?.name().map(str::to_owned)
+}
+
+/// A submission that was not taken.
+pub(crate) enum NotTaken {
+    /// It is wrong.
+    Invalid {
+        message: String,
+        diagnostics: serde_json::Value,
+    },
+    /// Anything else.
+    Refused(Refusal),
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Api {
+    /// Makes a run of `submission` and lets it wait for its turn; with a key in `headers` the
+    /// same `asked` gives the same run.
+    pub(crate) async fn submit(
+        &self,
+        user: &User,
+        what: &str,
+        headers: &HeaderMap,
+        asked: &[u8],
+        mut submission: Submission,
+    ) -> Result<RunId, NotTaken> {
+        let planner = self.0.extras.planner.as_ref().ok_or_else(|| {
+            Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "this server plans nothing itself: use `auria-pipeline submit`",
+            )
+        })?;
+        let key = idempotency::key(headers)
+            .map_err(|message| Refusal::new(StatusCode::BAD_REQUEST, message))?;
+        let mut turn = None;
+        if let Some(key) = key {
+            let name = idempotency::name(&user.name, what, &key);
+            turn = self.0.extras.turns.take(&name).await;
+            let (asked, now) = (Digest::of(asked), (self.0.extras.now)());
+            let stands =
+                idempotency::stand(self.store(), &name, asked, submission.run.clone(), now).await;
+            match stands.map_err(|error| Refusal::of(&error))? {
+                Stands::Run(run) => submission.run = run,
+                Stands::Other => {
+                    return Err(Refusal::new(
+                        StatusCode::UNPROCESSABLE_ENTITY,
+                        "this Idempotency-Key was used for another request",
+                    )
+                    .of_kind("auria:key-used")
+                    .into());
+                }
+            }
+        }
+        let run = planner
+            .submit(submission)
+            .await
+            .map_err(|error| match error {
+                NotSubmitted::Invalid {
+                    message,
+                    diagnostics,
+                } => NotTaken::Invalid {
+                    message,
+                    diagnostics,
+                },
+                NotSubmitted::Taken { message } => {
+                    Refusal::new(StatusCode::CONFLICT, message).into()
+                }
+                NotSubmitted::Unavailable { message } => {
+                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).into()
+                }
+            })?;
+        self.start(&run.run, user).await?;
+        drop(turn);
+        Ok(run.run)
+    }
+
+    /// Hands a run over to whoever drives runs.
+    pub(crate) async fn start(&self, run: &RunId, user: &User) -> Result<(), Refusal> {
+        match self.0.runs.start(run, user).await {
+            Ok(()) => Ok(()),
+            Err(NotStarted::Refused { message }) => {
+                Err(Refusal::new(StatusCode::CONFLICT, message))
+            }
+            Err(NotStarted::Unavailable { message }) => {
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+            }
+        }
+    }
+}
+
+pub(crate) fn accepted(taken: &Taken) -> Response {
+    let mut response = (StatusCode::ACCEPTED, Json(taken)).into_response();
+    let place = format!("{}/runs/{}", auria_core::protocol::API, taken.run);
+    if let Ok(place) = HeaderValue::from_str(&place) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    response
+}
+
+/// What is wrong with a document, as a problem document.
+pub(crate) fn invalid(message: &str, diagnostics: &serde_json::Value) -> Response {
+    let problem = serde_json::json!({
+        "type": "auria:invalid-pipeline", "title": "Unprocessable Entity", "status": 422,
+        "detail": message, "diagnostics": diagnostics,
+    });
+    let mut response = (StatusCode::UNPROCESSABLE_ENTITY, Json(problem)).into_response();
+    let kind = HeaderValue::from_static(PROBLEM_TYPE);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RetryBody {
+    /// Steps that run again though they finished.
+    from: Vec<String>,
+}
+
+pub(super) async fn again(
+    State(api): State<Api>,
+    Extension(Shown(token)): Extension<Shown>,
+    Path(run): Path<String>,
+    Said(body): Said<RetryBody>,
+) -> Result<Response, Refusal> {
+    let user = api.0.vouched.vouch(&token, Action::Create).await?;
+    let old = api.run(&run).await?;
+    let from = body.from.iter().map(|name| step_of(&old, name));
+    let from = from.collect::<Result<Vec<_>, _>>()?;
+    let now = (api.0.extras.now)();
+    let name = new_run(&old.plan.pipeline, now);
+    let retried = retry(api.store(), &old, from, name, now).await;
+    let retried = retried.map_err(|error| match error {
+        NotRetried::Store(error) if error.kind() == ErrorKind::NotFound => {
+            Refusal::new(StatusCode::CONFLICT, error.to_string())
+        }
+        NotRetried::Store(error) => Refusal::of(&error),
+        error => Refusal::new(StatusCode::CONFLICT, error.to_string()),
+    })?;
+    api.start(&retried.run.run, &user).await?;
+    Ok(accepted(&api.taken(&retried.run.run)))
+}
+
+/// The step of `run` that `name` means.
+pub(super) fn step_of(run: &RunJson, name: &str) -> Result<StepPath, Refusal> {
+    let paths = run.plan.steps.iter().map(|step| &step.path);
+    let found = paths
+        .into_iter()
+        .find(|path| path.as_str() == name || path.display() == name);
+    found.cloned().ok_or_else(|| {
+        Refusal::new(
+            StatusCode::NOT_FOUND,
+            format!("run {} has no step `{name}`", run.run),
+        )
+    })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TargetBody {
+    /// The words that commands begin with.
+    words: BTreeSet<String>,
+}
+
+pub(super) async fn target(
+    State(api): State<Api>,
+    Extension(Shown(token)): Extension<Shown>,
+    Said(body): Said<TargetBody>,
+) -> Result<Json<TargetFacts>, Refusal> {
+    api.0.vouched.vouch(&token, Action::Create).await?;
+    if body.words.len() > MOST_WORDS {
+        let why = format!("at most {MOST_WORDS} words are looked for at once");
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why));
+    }
+    let planner = api.0.extras.planner.as_ref().ok_or_else(|| {
+        Refusal::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "this server plans nothing itself",
+        )
+    })?;
+    let facts = planner.target(body.words).await;
+    facts
+        .map(Json)
+        .map_err(|message| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+}

@@ -1,0 +1,73 @@
+//! A port without TLS, for this machine's own loopback or behind a proxy that has it. It knows
+//! nothing of what is served.
+
+use axum::Router;
+use axum_server::Handle;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How long a caller may take to say what it asks for.
+const HEADERS: Duration = Duration::from_secs(15);
+
+/// A port that is served; dropped, it is closed at once.
+#[derive(Debug)]
+pub struct Plain {
+    address: SocketAddr,
+    handle: Handle<SocketAddr>,
+    serving: JoinSet<io::Result<()>>,
+}
+
+impl Plain {
+    /// Serves `router` on `listener`; handlers may ask for their caller's address.
+    ///
+    /// # Errors
+    /// Where the port cannot be used.
+    pub fn start(listener: TcpListener, router: Router) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let handle = Handle::new();
+        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
+        server
+            .http_builder()
+            .http1()
+            .timer(hyper_util::rt::TokioTimer::new())
+            .header_read_timeout(HEADERS);
+        let mut serving = JoinSet::new();
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        serving.spawn(async move { server.serve(service).await });
+        Ok(Self {
+            address,
+            handle,
+            serving,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Takes no new caller, and waits for those that are being answered, for so long.
+    ///
+    /// # Errors
+    /// What ended it before.
+    pub async fn stop(mut self, grace: Duration) -> io::Result<()> {
+        self.handle.graceful_shutdown(Some(grace));
+        self.ended().await
+    }
+
+    /// Waits until it ends by itself, which it does only where it fails.
+    ///
+    /// # Errors
+    /// What ended it.
+    pub async fn ended(&mut self) -> io::Result<()> {
+        match self.serving.join_next().await {
+            Some(Ok(ended)) => ended,
+            Some(Err(error)) => Err(io::Error::other(error)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What is submitted over HTTP, and who makes a run of it. It plans nothing itself: that
+//! needs this machine's programs and images, and is the [`Planner`]'s.
+
+use async_trait::async_trait;
+use auria_core::plan::Executable;
+use auria_core::{Digest, RunId, Timestamp};
+use auria_store::runs::RunJson;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a pipeline's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// One document, which names no other file.
+    Text(String),
+    /// A folder that was brought to the store as a snapshot.
+    Snapshot {
+        /// Which.
+        digest: Digest,
+        /// The pipeline file in it.
+        file: String,
+    },
+}
+
+/// A pipeline that is to become a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// The run's name.
+    pub run: RunId,
+    /// What it is read from.
+    pub files: Files,
+    /// Which pipeline of the file; the first where none is said.
+    pub pipeline: Option<String>,
+    /// The experiment, where it is not the file's.
+    pub experiment: Option<String>,
+    /// Changes, as `--set` takes them.
+    pub set: Vec<String>,
+    /// Reuse nothing.
+    pub force_rerun: bool,
+    /// Who submits it.
+    pub by: String,
+    /// Whether what is read from elsewhere may lie at an address that the public does not
+    /// reach: not where the caller may do no more than invoke an endpoint.
+    pub internal: bool,
+}
+
+/// A submission that became no run.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotSubmitted {
+    /// It is wrong.
+    #[error("{message}")]
+    Invalid {
+        /// For people.
+        message: String,
+        /// What is wrong, each with its place, as `validate --output json` says it.
+        diagnostics: serde_json::Value,
+    },
+    /// The run's name is taken.
+    #[error("{message}")]
+    Taken {
+        /// By whom.
+        message: String,
+    },
+    /// Not at this moment.
+    #[error("{message}")]
+    Unavailable {
+        /// Why.
+        message: String,
+    },
+}
+
+/// Where steps run here, for who plans elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetFacts {
+    /// `process`.
+    pub target: String,
+    /// Operating system.
+    pub os: String,
+    /// Architecture.
+    pub arch: String,
+    /// A fingerprint of the host.
+    pub host: String,
+    /// Programs by the word that a command begins with.
+    pub executables: BTreeMap<String, Executable>,
+}
+
+/// Makes runs of submissions, on this machine.
+#[async_trait]
+pub trait Planner: Send + Sync {
+    /// Plans it and records the run, with all that it needs, ready to be started. Again, with
+    /// the name of a run that it made: that run.
+    async fn submit(&self, submission: Submission) -> Result<RunJson, NotSubmitted>;
+    /// Where steps run here, and what `words` begin.
+    async fn target(&self, words: BTreeSet<String>) -> Result<TargetFacts, String>;
+}
+
+/// `<pipeline>-<sortable time><random>`, at most 50 characters.
+#[must_use]
+pub fn new_run(pipeline: &str, now: Timestamp) -> RunId {
+    let plain = |c: char| {
+        if c.is_ascii_lowercase() || c.is_ascii_digit() {
+            c
+        } else {
+            '-'
+        }
+    };
+    let slug: String = pipeline
+        .to_lowercase()
+        .chars()
+        .map(plain)
+        .take(24)
+        .collect();
+    let slug = match slug.trim_matches('-') {
+        "" => "run",
+        slug => slug,
+    };
+    let time = now.to_string().to_lowercase();
+    let time: String = time.chars().filter(char::is_ascii_alphanumeric).collect();
+    let time = time.trim_end_matches('z');
+    // Letters, digits and dashes within the length: always a name.
+    loop {
+        if let Ok(run) = format!("{slug}-{time}{:04x}", rand::random::<u16>()).parse() {
+            return run;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::new_run;
+    use auria_core::Timestamp;
+
+    #[test]
+    fn names_of_runs_sort_by_time_and_fit() {
+        let name = "Auria Kathi: a very long name of a pipeline, indeed";
+        let first = new_run(name, Timestamp(1_767_323_045_678));
+        assert!(
+            first
+                .as_str()
+                .starts_with("auria-kathi--a-very-long-20260102t"),
+            "{first}"
+        );
+        assert!(first.as_str().len() <= 50);
+        let later = new_run(name, Timestamp(1_767_323_046_000));
+        assert!(first < later);
+        assert!(new_run("", Timestamp(0)).as_str().starts_with("run-"));
+    }
+}

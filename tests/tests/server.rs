@@ -1,0 +1,607 @@
+//! `serve`, through the binary: the API, the command line over it, tokens, and what is left
+//! when the server is killed.
+
+use auria_tests::{Context, Done};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+const TWO: &str = "
+type: pipeline
+name: two
+inputs:
+  who: world
+outputs:
+  loud: {type: uri_file}
+jobs:
+  hello:
+    command: echo \"hello ${{inputs.who}}\" > ${{outputs.text}}; echo said hello
+    inputs: {who: '${{parent.inputs.who}}'}
+    outputs: {text: {type: uri_file}}
+  shout:
+    command: tr a-z A-Z < ${{inputs.text}} > ${{outputs.loud}}
+    inputs: {text: '${{parent.jobs.hello.outputs.text}}'}
+    outputs: {loud: '${{parent.outputs.loud}}'}
+";
+
+/// A pipeline whose step notes each time that its command runs, and takes so long.
+fn slow(context: &Context, seconds: u32) -> String {
+    let ran = context.path().join("ran");
+    format!(
+        "type: pipeline\nname: slow\nsettings: {{force_rerun: true}}\njobs:\n  wait:\n    command: \"echo begun; \
+         echo x >> {}; sleep {seconds}; echo waited\"\n",
+        ran.display()
+    )
+}
+
+/// A server, ended when it is dropped.
+struct Server {
+    child: Child,
+    url: String,
+    token: String,
+}
+
+impl Server {
+    fn start(context: &Context, more: &[&str]) -> Self {
+        let mut args = vec!["serve", "--listen", "127.0.0.1:0", "--on", "process"];
+        args.extend_from_slice(more);
+        let mut child = context.start(&args);
+        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut said = String::new();
+        let url = loop {
+            let mut line = String::new();
+            assert!(stderr.read_line(&mut line).expect("a line") > 0, "{said}");
+            said += &line;
+            if let Some((_, url)) = line.trim().split_once(" at http://") {
+                break format!("http://{url}");
+            }
+        };
+        // A pipe that nobody reads would end it.
+        std::thread::spawn(move || {
+            let mut rest = String::new();
+            let _ = stderr.read_to_string(&mut rest);
+        });
+        let mut server = Self {
+            child,
+            url,
+            token: String::new(),
+        };
+        let made = context.run([
+            "token", "create", "test", "--scope", "admin", "--output", "json",
+        ]);
+        server.token = made.exits(0).json()["token"]
+            .as_str()
+            .expect("a token")
+            .to_owned();
+        server
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        kill(pid, signal).expect("the signal");
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+        self.ask_as(&self.token, method, path, body, &[])
+    }
+
+    fn ask_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut stream = self.send(token, method, path, body, headers);
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("an answer");
+        Answer::read(&bytes)
+    }
+
+    fn send(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        headers: &[(&str, &str)],
+    ) -> TcpStream {
+        let host = self.url.strip_prefix("http://").expect("a URL");
+        let mut stream = TcpStream::connect(host).expect("the server");
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .expect("a timeout");
+        let body = body.map(ToString::to_string).unwrap_or_default();
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        if !token.is_empty() {
+            head += &format!("authorization: Bearer {token}\r\n");
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        write!(stream, "{head}\r\n{body}").expect("the request");
+        stream
+    }
+
+    /// Waits until a run has ended, and says how.
+    fn ended(&self, run: &str) -> Value {
+        let begun = Instant::now();
+        loop {
+            let shown = self
+                .ask("GET", &format!("/api/v1/runs/{run}"), None)
+                .ok()
+                .json();
+            if !shown["ended"].is_null() {
+                return shown;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{shown}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a server answered.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn read(bytes: &[u8]) -> Self {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(bytes)));
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        let status = head
+            .split(' ')
+            .nth(1)
+            .expect("a status")
+            .parse()
+            .expect("a number");
+        let mut body = bytes[end + 4..].to_vec();
+        if head.contains("transfer-encoding: chunked") {
+            body = unchunked(&body);
+        }
+        Self { status, head, body }
+    }
+
+    fn is(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}\n{}", self.head, self.text());
+        self
+    }
+
+    fn ok(self) -> Self {
+        assert!(self.status < 300, "{}\n{}", self.head, self.text());
+        self
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A refusal as RFC 9457 has it.
+    fn problem(self, status: u16) -> Value {
+        let answer = self.is(status);
+        assert!(
+            answer.head.contains("application/problem+json"),
+            "{}",
+            answer.head
+        );
+        let problem = answer.json();
+        assert_eq!(problem["status"], status);
+        problem
+    }
+}
+
+fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
+        let size = String::from_utf8_lossy(&bytes[..end]);
+        let size = usize::from_str_radix(size.trim(), 16).expect("a size");
+        whole.extend_from_slice(&bytes[end + 2..][..size]);
+        bytes = &bytes[end + 2 + size..];
+        bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
+    }
+    whole
+}
+
+fn over(context: &Context, server: &Server, args: &[&str]) -> Done {
+    let mut command = context.command(args);
+    command
+        .env("AURIA_SERVER", &server.url)
+        .env("AURIA_TOKEN", &server.token);
+    let output = command.output().expect("auria-pipeline starts");
+    Done {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn lines(context: &Context) -> usize {
+    let ran = std::fs::read_to_string(context.path().join("ran"));
+    ran.map(|text| text.lines().count()).unwrap_or(0)
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "waited for {what}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_document_is_submitted_and_its_run_is_read_over_http() {
+    let context = Context::new();
+    let server = Server::start(&context, &[]);
+    let body = json!({"document": TWO, "set": ["inputs.who=Auria"], "experiment": "e"});
+    let taken = server.ask("POST", "/api/v1/runs", Some(&body)).is(202);
+    let run = taken.json()["run"].as_str().expect("a run").to_owned();
+    assert!(
+        taken
+            .head
+            .contains(&format!("location: /api/v1/runs/{run}")),
+        "{}",
+        taken.head
+    );
+    assert!(run.starts_with("two-"), "{run}");
+
+    // Its changes, to the end.
+    let path = format!("/api/v1/runs/{run}");
+    let shown = server.ended(&run);
+    assert_eq!(shown["status"], "Completed", "{shown}");
+    assert_eq!(shown["experiment"], "e");
+    assert_eq!(shown["inputs"]["who"], "Auria");
+
+    let logs = server
+        .ask("GET", &format!("{path}/logs?step=hello"), None)
+        .ok();
+    assert_eq!(logs.text(), "said hello\n");
+    assert!(
+        logs.head
+            .contains("content-security-policy: default-src 'none'; sandbox")
+    );
+    let all = server
+        .ask("GET", &format!("{path}/logs?follow=true"), None)
+        .ok();
+    assert_eq!(all.text(), "hello | said hello\n");
+
+    let made = server
+        .ask("GET", &format!("{path}/outputs"), None)
+        .ok()
+        .json();
+    assert_eq!(made["outputs"]["loud"]["bytes"], 12, "{made}");
+    let loud = server
+        .ask("GET", &format!("{path}/outputs/loud"), None)
+        .ok();
+    assert_eq!(loud.text(), "HELLO AURIA\n");
+    assert!(
+        loud.head.contains("content-disposition: attachment"),
+        "{}",
+        loud.head
+    );
+    let text = server
+        .ask("GET", &format!("{path}/steps/hello/outputs/text"), None)
+        .ok();
+    assert_eq!(text.text(), "hello Auria\n");
+    assert_eq!(
+        server
+            .ask("GET", &format!("{path}/metrics"), None)
+            .ok()
+            .json(),
+        json!({})
+    );
+
+    // What finished is kept.
+    let again = server
+        .ask("POST", &format!("{path}/retry"), Some(&json!({})))
+        .is(202)
+        .json();
+    let again = server.ended(again["run"].as_str().expect("a run"));
+    assert_eq!(again["steps"]["hello"]["status"], "Reused", "{again}");
+
+    let list = server.ask("GET", "/api/v1/runs?limit=1", None).ok().json();
+    assert_eq!(list["runs"][0]["run"], again["run"], "{list}");
+    let next = list["next"].as_str().expect("a second page");
+    let rest = server
+        .ask("GET", &format!("/api/v1/runs?limit=5&after={next}"), None)
+        .ok()
+        .json();
+    assert_eq!(rest["runs"][0]["run"], run.as_str(), "{rest}");
+    assert_eq!(rest["next"], Value::Null);
+
+    server.ask("GET", "/api/v1/runs/nothing", None).problem(404);
+    server.ask("GET", "/api/v1/runs?limit=0", None).problem(400);
+    server
+        .ask("GET", "/api/v1/runs?limits=0", None)
+        .problem(400);
+    server
+        .ask("GET", &format!("{path}/outputs/nothing"), None)
+        .problem(404);
+    let wrong = json!({"document": "type: pipeline\nname: x\njobs: {a: {comand: ls}}\n"});
+    let problem = server
+        .ask("POST", "/api/v1/runs", Some(&wrong))
+        .problem(422);
+    assert_eq!(problem["diagnostics"][0]["line"], 3, "{problem}");
+    assert_eq!(
+        problem["diagnostics"][0]["file"], "pipelines.yaml",
+        "{problem}"
+    );
+    let large = json!({"document": "x".repeat(9 << 20)});
+    server
+        .ask("POST", "/api/v1/runs", Some(&large))
+        .problem(413);
+    let outside = "type: pipeline\nname: x\njobs: {a: {command: ls, code: /etc}}\n";
+    let problem = server.ask("POST", "/api/v1/runs", Some(&json!({"document": outside})));
+    assert!(problem.problem(422).to_string().contains("outside"));
+}
+
+#[test]
+fn the_command_line_works_over_a_server() {
+    let context = Context::new();
+    context.write("code/say.sh", "echo from a snapshot\n");
+    context.write(
+        "pipelines.yaml",
+        "type: pipeline\nname: far\njobs:\n  say:\n    code: ./code\n    command: sh say.sh | tee ${{outputs.text}}\n    \
+         outputs: {text: {type: uri_file}}\n",
+    );
+    let server = Server::start(&context, &[]);
+    let report = over(
+        &context,
+        &server,
+        &["submit", "--name", "far", "--output", "json"],
+    );
+    let report = report.exits(0).json();
+    assert_eq!(report["status"], "Completed", "{report}");
+    let listed = over(&context, &server, &["runs", "--output", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(listed[0]["run"], "far", "{listed}");
+    let shown = over(&context, &server, &["show", "far", "--output", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(shown["status"], "Completed");
+    assert_eq!(
+        over(&context, &server, &["logs", "far", "say"])
+            .exits(0)
+            .stdout,
+        "from a snapshot\n"
+    );
+    over(&context, &server, &["watch", "far"]).exits(0);
+    over(&context, &server, &["download", "far", "--to", "got"]).exits(0);
+    let got = std::fs::read_to_string(context.path().join("got/say/text/text")).expect("the file");
+    assert_eq!(got, "from a snapshot\n");
+
+    // Reuse is told by the server's own programs: the same run again runs nothing.
+    let again = over(&context, &server, &["submit", "--output", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(again["steps"]["say"]["status"], "Reused", "{again}");
+
+    context.write("slow.yaml", &slow(&context, 60));
+    over(
+        &context,
+        &server,
+        &["submit", "slow.yaml", "--name", "slow", "--detach"],
+    )
+    .exits(0);
+    until("the step", || lines(&context) == 1);
+    over(&context, &server, &["cancel", "slow"]).exits(0);
+    let watched = over(&context, &server, &["watch", "slow"]);
+    watched.exits(3);
+
+    // The server's own user needs no token on this machine.
+    let mut command = context.command(["runs", "--output", "json"]);
+    command
+        .env("AURIA_SERVER", &server.url)
+        .env_remove("AURIA_TOKEN");
+    assert!(command.output().expect("runs").status.success());
+    let mut command = context.command(["runs"]);
+    command
+        .env("AURIA_SERVER", &server.url)
+        .env("AURIA_TOKEN", "nothing");
+    assert_eq!(command.output().expect("runs").status.code(), Some(4));
+}
+
+#[test]
+fn a_server_that_was_killed_takes_its_runs_over_and_repeats_none() {
+    let context = Context::new();
+    let mut server = Server::start(&context, &["--runs", "1"]);
+    let body = json!({"document": slow(&context, 3)});
+    let submit = |server: &Server, key: &str| {
+        let headers = [("idempotency-key", key)];
+        let token = server.token.clone();
+        let taken = server
+            .ask_as(&token, "POST", "/api/v1/runs", Some(&body), &headers)
+            .is(202);
+        taken.json()
+    };
+    let first = submit(&server, "one");
+    until("the first step", || lines(&context) == 1);
+    let second = submit(&server, "two");
+    let third = submit(&server, "three");
+    assert_eq!(
+        second["queue"],
+        json!({"ahead": 0, "waiting": 1}),
+        "{second}"
+    );
+    assert_eq!(third["queue"], json!({"ahead": 1, "waiting": 2}), "{third}");
+    server.child.kill().expect("it lives");
+    server.child.wait().expect("its end");
+
+    let server = Server::start(&context, &["--runs", "1"]);
+    // The same key is the same run, whoever answers.
+    assert_eq!(submit(&server, "two")["run"], second["run"]);
+    let other = json!({"document": TWO});
+    let headers = [("idempotency-key", "two")];
+    // Keys are a caller's own: this is another token of the same name.
+    let used = server.ask_as(
+        &server.token,
+        "POST",
+        "/api/v1/runs",
+        Some(&other),
+        &headers,
+    );
+    assert_eq!(used.problem(422)["type"], "auria:key-used");
+    for run in [&first, &second, &third] {
+        let shown = server.ended(run["run"].as_str().expect("a run"));
+        assert_eq!(shown["status"], "Completed", "{shown}");
+    }
+    assert_eq!(lines(&context), 3, "each command ran once");
+    let left = std::fs::read_dir(std::path::Path::new(context.store()).join("queue"));
+    assert_eq!(
+        left.map(Iterator::count).unwrap_or(0),
+        0,
+        "the queue is empty"
+    );
+}
+
+#[test]
+fn ctrl_c_leaves_runs_to_the_next_server() {
+    let context = Context::new();
+    let mut server = Server::start(&context, &[]);
+    let body = json!({"document": slow(&context, 3)});
+    let taken = server
+        .ask("POST", "/api/v1/runs", Some(&body))
+        .is(202)
+        .json();
+    until("the step", || lines(&context) == 1);
+    server.signal(Signal::SIGINT);
+    assert_eq!(server.child.wait().expect("its end").code(), Some(0));
+    let server = Server::start(&context, &[]);
+    let shown = server.ended(taken["run"].as_str().expect("a run"));
+    assert_eq!(shown["status"], "Completed", "{shown}");
+    assert_eq!(lines(&context), 1, "it ran once");
+}
+
+#[test]
+fn tokens_are_scoped_expire_and_are_revoked() {
+    let context = Context::new();
+    let server = Server::start(&context, &[]);
+    let make = |scope: &str, expires: &str| {
+        let args = [
+            "token",
+            "create",
+            scope,
+            "--scope",
+            scope,
+            "--expires",
+            expires,
+            "--output",
+            "json",
+        ];
+        let made = context.run(args).exits(0).json();
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        (text(&made["token"]), text(&made["record"]["id"]))
+    };
+    let (reads, id) = make("read", "1h");
+    let body = json!({"document": TWO});
+    let ask = |token: &str, method: &str, path: &str, body: Option<&Value>| {
+        server.ask_as(token, method, path, body, &[])
+    };
+    ask(&reads, "GET", "/api/v1/runs", None).is(200);
+    ask(&reads, "POST", "/api/v1/runs", Some(&body)).problem(403);
+    ask(&reads, "GET", "/api/v1/tokens", None).problem(403);
+    ask(
+        &reads,
+        "GET",
+        &format!("/api/v1/store/object?path=access/tokens/{id}.json"),
+        None,
+    )
+    .problem(400);
+    let hidden = server.ask_as(
+        &reads,
+        "GET",
+        &format!("/api/v1/store/object?path=access/tokens/{id}.json"),
+        None,
+        &[("auria-protocol", "1")],
+    );
+    hidden.problem(403);
+    let (invokes, _) = make("invoke:kathi", "never");
+    ask(&invokes, "GET", "/api/v1/runs", None).problem(403);
+    let (short, _) = make("read", "1s");
+    std::thread::sleep(Duration::from_millis(1100));
+    ask(&short, "GET", "/api/v1/runs", None).problem(401);
+    for nobody in ["", "nothing", "auria_0123456789ab_00"] {
+        ask(nobody, "GET", "/api/v1/runs", None).problem(401);
+    }
+    context
+        .run(["token", "create", "x", "--scope", "write"])
+        .exits(2);
+
+    // Revoked by the API, it counts for nothing within moments.
+    let gone = server
+        .ask("DELETE", &format!("/api/v1/tokens/{id}"), None)
+        .is(200);
+    assert_eq!(gone.json()["revoked"], true);
+    let begun = Instant::now();
+    until("the revocation", || {
+        ask(&reads, "GET", "/api/v1/runs", None).status == 401
+    });
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    let deeds = server
+        .ask("GET", "/api/v1/audit", None)
+        .ok()
+        .json()
+        .to_string();
+    assert!(
+        deeds.contains("token.revoke") && deeds.contains("token.create"),
+        "{deeds}"
+    );
+
+    // Guessing ends soon, and holds up nobody who has a token.
+    let guessed = (0..40)
+        .map(|number| ask(&format!("auria_guess{number}"), "GET", "/api/v1/runs", None).status);
+    assert!(guessed.collect::<Vec<_>>().contains(&429));
+    server.ask("GET", "/api/v1/runs", None).is(200);
+
+    // No secret stands anywhere in the store.
+    let tokens = [&reads, &invokes, &short, &server.token];
+    let mut folders = vec![std::path::PathBuf::from(context.store())];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+                continue;
+            }
+            let text = std::fs::read(entry.path()).expect("a file");
+            let text = String::from_utf8_lossy(&text).into_owned();
+            for token in tokens {
+                let secret = token.rsplit('_').next().expect("a secret");
+                assert!(!text.contains(secret), "{}", entry.path().display());
+            }
+        }
+    }
+}
+
+#[test]
+fn only_loopback_is_listened_on_unless_it_is_said() {
+    let context = Context::new();
+    let refused = context.run(["serve", "--listen", "0.0.0.0:0"]).exits(2);
+    assert!(refused.stderr.contains("--expose"), "{}", refused.stderr);
+}
