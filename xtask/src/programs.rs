@@ -89,6 +89,11 @@ impl Program {
         self.name.ends_with(": containers") || self.name.ends_with(": docker")
     }
 
+    /// Whether it tries `serve`.
+    pub(crate) fn is_server(&self) -> bool {
+        self.name.ends_with(": server") || self.name.contains(": server_")
+    }
+
     /// Whether it runs on the test cluster.
     pub(crate) fn needs_cluster(&self) -> bool {
         const BESIDES: [&str; 2] = [

@@ -61,6 +61,8 @@ enum Part {
     Generated,
     /// Tests through the binary, as a user would run it
     EndToEnd,
+    /// `serve` and the command line over it, through the binary
+    Server,
     /// Steps in containers of real engines, Docker's and Podman's
     Containers,
     /// A real Kubernetes of three nodes, started for it
@@ -83,6 +85,7 @@ impl Part {
             Self::Models => "models",
             Self::Generated => "generated",
             Self::EndToEnd => "end-to-end",
+            Self::Server => "server",
             Self::Containers => "containers",
             Self::Cluster => "cluster",
         }
@@ -104,6 +107,7 @@ impl Part {
             | Self::Models
             | Self::Generated
             | Self::EndToEnd
+            | Self::Server
             | Self::Containers
             | Self::Cluster => true,
         }
@@ -126,11 +130,13 @@ impl Part {
             Self::EndToEnd => run_programs(
                 |program| {
                     program.is_below("tests")
+                        && !program.is_server()
                         && !program.needs_engines()
                         && !program.needs_cluster()
                 },
                 &[],
             ),
+            Self::Server => run_programs(|p| p.is_below("tests") && p.is_server(), &[]),
             Self::Containers => containers(),
             Self::Cluster => on_cluster(),
         }

@@ -171,6 +171,19 @@ pub async fn again(global: &Global, args: &Retry) -> Result<u8, Failure> {
     let opened = open::existing(global, Access::Write).await?;
     let store = opened.store.clone();
     let old = open::run(&store, &args.run).await?;
+    if let Some(controller) = &opened.controller {
+        // It knows best what it keeps, and nobody else writes outcomes there.
+        let path = format!("runs/{}/retry", old.run);
+        let body = serde_json::json!({"from": args.from});
+        let taken: serde_json::Value = controller.remote.post(&path, &body).await?;
+        let name = taken["run"].as_str().unwrap_or_default();
+        let run = open::run(&store, name).await?;
+        if args.detach {
+            return controller.left(&run, global.output);
+        }
+        eprintln!("run {} of {}", run.run, controller.name);
+        return controller.follow(&run, global.output).await;
+    }
     let from = args
         .from
         .iter()

@@ -1,10 +1,11 @@
 //! What a user's program asks of a server that drives runs by itself: where its steps run, to
 //! try a run again, and whatever else is JSON. It knows nothing of what is asked.
 
+use super::call::{Failed, own_headers};
 use super::{Remote, encode};
 use crate::error::sort_error;
 use crate::{StoreError, StorePath};
-use http::Method;
+use http::{HeaderName, HeaderValue, Method, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,6 +20,38 @@ impl Remote {
         body: &impl Serialize,
     ) -> Result<T, StoreError> {
         self.call(Method::POST, path, encode(body)?).await
+    }
+
+    /// As [`Self::post`], with headers of the caller's.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, or refuses.
+    pub async fn post_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        more: &[(&'static str, String)],
+    ) -> Result<T, StoreError> {
+        let place = StorePath::from(path);
+        let mut headers = own_headers(Some(&self.token()));
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        for (name, value) in more {
+            let value = HeaderValue::from_str(value).map_err(|error| StoreError::InvalidUrl {
+                text: value.clone(),
+                why: error.to_string(),
+            })?;
+            headers.insert(HeaderName::from_static(name), value);
+        }
+        let failed = |failed: Failed| sort_error("change", &place, failed.as_error(&place));
+        let url = self.0.line.address(path, &[]).map_err(failed)?;
+        let body = encode(body)?;
+        let sent = self
+            .0
+            .line
+            .send_to(Method::POST, url.as_str(), headers, body.into())
+            .await;
+        self.read(sent.map_err(failed)?, &place).await
     }
 
     /// Reads the JSON at `path` of the API.
