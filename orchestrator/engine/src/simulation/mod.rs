@@ -28,3 +28,6 @@ mod world;
 pub use auria_core::mutant::Mutant;
 pub use play::{Played, play};
 pub use report::Totals;
+
+/// A seed with this bit is of a schedule in which runs are deleted: one in six is otherwise.
+pub const KEPT: u64 = 1 << 40;

@@ -78,8 +78,9 @@ impl Schedule {
         }
         let mut first = dice.split();
         let tangled = dice.percent(12);
-        let shares = first.percent(if tangled { 50 } else { 20 });
-        let kept = shares && first.percent(50);
+        let asked = seed & super::KEPT != 0;
+        let shares = first.percent(if tangled { 50 } else { 25 }) || asked;
+        let kept = shares && (first.percent(70) || asked);
         if kept {
             calm_ms = 60_000;
         }
@@ -102,7 +103,7 @@ impl Schedule {
                     later.begins_ms = first.within(0..=12_000);
                 } else {
                     // When the first is marked, or when its grace is over.
-                    let wait = *first.pick(&[0, 0, 20_000]);
+                    let wait = *first.pick(&[0, 0, 20_000, 20_000]);
                     later.after_first = true;
                     later.begins_ms = wait + first.within(0..=if wait == 0 { 500 } else { 1_500 });
                 }
@@ -112,7 +113,7 @@ impl Schedule {
                 keepers = (0..=first.below(3)).map(|_| keeper(&mut first)).collect();
                 keepers.push(last_keeper(calm_ms));
                 has_orphan = first.percent(50);
-            } else if first.percent(30) {
+            } else if first.percent(60) {
                 damage_ms = Some(first.within(1_000..=8_000));
             }
         }
@@ -168,7 +169,7 @@ fn keeper(dice: &mut Dice) -> Keeper {
     } else {
         Task::Collect {
             times: 6 + dice.below(20) as u32,
-            older_than_ms: dice.percent(70).then(|| dice.within(0..=4_000)),
+            older_than_ms: dice.percent(85).then(|| dice.within(0..=4_000)),
             pause_ms: *dice.pick(&[700, 2_500, 2_500]),
         }
     };
@@ -252,12 +253,13 @@ fn part(dice: &mut Dice, name: &str, calm_ms: u64, kind: Kind) -> Part {
         .map(|_| death(dice, Actor::Driver, 70))
         .collect();
     let canceler_death = dice.percent(40).then(|| death(dice, Actor::Canceler, 4));
-    let pause = dice.percent(if kept { 50 } else { 8 }).then(|| {
+    let pause = dice.percent(if kept { 60 } else { 8 }).then(|| {
         troubles.push((dice.within(0..=6_000), Trouble::Rival));
         (
             1 + dice.below(2) as u32,
             dice.within(1..=60) as u32,
-            dice.within(10_000..=60_000),
+            // Until the run that it drives has ended, and is deleted.
+            dice.within(if kept { 30_000 } else { 10_000 }..=60_000),
         )
     });
     troubles.sort_by_key(|(at, _)| *at);
@@ -330,7 +332,8 @@ fn weather(dice: &mut Dice, calm_ms: u64, no_commits: bool, kind: Kind) -> Weath
         weather.deaf = *dice.pick(&[30, 70]);
     }
     if kind.kept {
-        weather.slow_looks = *dice.pick(&[0, 20, 50]);
+        weather.slow_looks = *dice.pick(&[0, 20, 50, 50]);
+        weather.longest_ms = *dice.pick(&[60, 1_500, 3_000, 3_000]);
     }
     if kind.tangled {
         weather.slow_starts = *dice.pick(&[20, 50, 80]);

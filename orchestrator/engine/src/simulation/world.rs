@@ -389,6 +389,7 @@ impl World {
             (Actor::Driver | Actor::Keeper, Effect::Read | Effect::List | Effect::ListLive) => {
                 (self.weather.slow_looks, longest_ms)
             }
+            (Actor::Keeper, Effect::Tombstone) => (self.weather.slow_looks, longest_ms),
             (Actor::Driver, Effect::Start) => (self.weather.slow_starts, 8_000),
             (Actor::Driver, _) => (self.weather.slow_records, 5_000),
             _ => (0, 0),
