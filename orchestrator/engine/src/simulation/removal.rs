@@ -166,6 +166,9 @@ impl World {
         let folder = format!("snapshots/{digest}");
         match self.fate(&folder) {
             Fate::Kept if rest == ["tombstone"] => Ok(()),
+            // A younger one may go with the one before it that a slow collector kept: then
+            // the snapshot stays, and is marked anew.
+            Fate::Marked { .. } if rest == ["tombstone"] => Ok(()),
             Fate::Deleted { long_enough: true } => Ok(()),
             Fate::Deleted { .. } => Err("before its grace is over".into()),
             _ => Err("and it is not to be deleted".into()),
