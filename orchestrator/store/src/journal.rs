@@ -152,7 +152,10 @@ impl Journal {
         let found = self
             .create(path, record, |found| found.nonce == record.nonce)
             .await?;
-        Ok(found.map_or(Append::Won, Append::Lost))
+        match found {
+            None => Ok(Append::Won),
+            Some(stands) => Ok(Append::Lost(sound(&self.run, record.seq, stands)?)),
+        }
     }
 
     /// Creates the run's end, and gives the one that stands.
@@ -226,11 +229,13 @@ impl Journal {
     /// The record of the log at `seq`.
     ///
     /// # Errors
-    /// Where the store cannot be reached.
+    /// Where the store cannot be reached, or what stands there is no such record.
     pub async fn read_log(&self, seq: u64) -> Result<Option<LogRecord>, StoreError> {
-        self.store
-            .read_json(&layout::log_record(&self.run, seq))
-            .await
+        let path = layout::log_record(&self.run, seq);
+        let found = self.store.read_json(&path).await?;
+        found
+            .map(|record| sound(&self.run, seq, record))
+            .transpose()
     }
 
     /// The run's end.
@@ -349,9 +354,11 @@ impl Journal {
             .max()
             .unwrap_or(0);
         // Numbers are dense: what a list that was taken during an append left out is there.
-        let mut log: Vec<LogRecord> = self
+        let found: Vec<LogRecord> = self
             .read_all((1..=last).map(|seq| layout::log_record(&self.run, seq)))
             .await?;
+        let sound = |(seq, record)| sound(&self.run, seq, record);
+        let mut log: Vec<_> = (1..).zip(found).map(sound).collect::<Result<_, _>>()?;
         while let Some(record) = self.read_log(log.len() as u64 + 1).await? {
             log.push(record);
         }
@@ -398,6 +405,17 @@ impl Journal {
             .try_collect()
             .await
     }
+}
+
+/// `record`, which stands in the log of `run` at `seq`, where it can: it knows its place, and
+/// its epoch is no newer than drivers can have made it by then, one with each takeover.
+fn sound(run: &RunId, seq: u64, record: LogRecord) -> Result<LogRecord, StoreError> {
+    if record.seq == seq && record.epoch <= seq {
+        return Ok(record);
+    }
+    let path = layout::log_record(run, seq);
+    let found = format!("number {} of epoch {}", record.seq, record.epoch);
+    Err(StoreError::corrupt(&path, format!("number {seq}"), found))
 }
 
 fn seq_of(path: &StorePath) -> Option<u64> {

@@ -6,7 +6,9 @@ use auria_core::outcome::{Decision, LogRecord};
 use auria_core::{Nonce, Timestamp};
 use auria_store::{Append, Journal, StoreError, layout};
 
-/// The next place in the log, and the epoch of the newest driver seen in it.
+/// The next place in the log, and the epoch of the newest driver seen in it. Both stay far
+/// below what a number can hold: the journal takes no record that is not in its place, and
+/// no epoch newer than that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LogTail {
     next: u64,
@@ -17,14 +19,14 @@ impl LogTail {
     /// The place after `log`, which is in order.
     pub(super) fn after(log: &[LogRecord]) -> Self {
         Self {
-            next: log.last().map_or(1, |record| record.seq + 1),
+            next: log.last().map_or(1, |record| record.seq.saturating_add(1)),
             newest_epoch: log.iter().map(|record| record.epoch).max().unwrap_or(0),
         }
     }
 
     /// Notes that `record` stands in the log.
     pub(super) fn saw(&mut self, record: &LogRecord) {
-        self.next = self.next.max(record.seq + 1);
+        self.next = self.next.max(record.seq.saturating_add(1));
         self.newest_epoch = self.newest_epoch.max(record.epoch);
     }
 
@@ -143,7 +145,7 @@ pub(super) async fn take_over(
 ) -> Result<u64, StoreError> {
     loop {
         let newer = u64::from(!mutant!(EpochNotNewer) || tail.newest_epoch() == 0);
-        let epoch = tail.newest_epoch() + newer;
+        let epoch = tail.newest_epoch().saturating_add(newer);
         let decision = Decision::TookOver {
             driver: driver.to_owned(),
         };

@@ -411,7 +411,7 @@ pub async fn request_cancel(
             return Ok(());
         }
         for record in &appended.records {
-            next = next.max(record.seq + 1);
+            next = next.max(record.seq.saturating_add(1));
             epoch = epoch.max(record.epoch);
         }
     }

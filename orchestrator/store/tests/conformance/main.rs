@@ -68,6 +68,7 @@ conformance! {
     records::commits_know_their_own_retries,
     records::ends_and_tickets_stand_once_written,
     records::recovery_finds_what_was_written,
+    records::a_log_holds_what_drivers_can_have_written,
     faults::one_winner_among_64_whatever_is_answered,
     faults::a_full_store_says_so_at_once,
     files::artifacts_come_back_as_they_went,

@@ -4,7 +4,7 @@ use crate::fixtures::{claim, created, end, id, log_record, nonce, outcome};
 use auria_core::outcome::{RunEnd, Status};
 use auria_core::run::Recovered;
 use auria_core::{Timestamp, outcome::Checkpoint};
-use auria_store::{Append, Claimed, Commit, Journal, Store, checkpoint};
+use auria_store::{Append, Claimed, Commit, ErrorKind, Journal, Store, checkpoint};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -193,4 +193,28 @@ pub(crate) async fn recovery_finds_what_was_written(store: Store) {
     expected.ended = Some(ended);
     assert_eq!(journal.recover().await.unwrap(), expected);
     assert_eq!(journal.list_attempts().await.unwrap().len(), 5);
+}
+
+/// What somebody else put into a log is no record of it: a number that is not its place, or
+/// an epoch that no driver can have.
+pub(crate) async fn a_log_holds_what_drivers_can_have_written(store: Store) {
+    let journal = Journal::new(store.clone(), crate::fixtures::run());
+    let first = log_record(1, 1);
+    assert_eq!(journal.append(&first).await.unwrap(), Append::Won);
+    let place = auria_store::layout::log_record(&crate::fixtures::run(), 2);
+    let second = log_record(2, 2);
+    for (seq, epoch) in [(2, u64::MAX), (2, 3), (u64::MAX, 1), (1, 1)] {
+        let mut wrong = log_record(2, 9);
+        (wrong.seq, wrong.epoch) = (seq, epoch);
+        store.write_json(&place, &wrong).await.unwrap();
+        let corrupt = |kind: ErrorKind| assert_eq!(kind, ErrorKind::Corrupt, "{seq} {epoch}");
+        corrupt(journal.whole_log().await.unwrap_err().kind());
+        corrupt(journal.read_log(2).await.unwrap_err().kind());
+        corrupt(journal.append(&second).await.unwrap_err().kind());
+    }
+    store.delete(&place).await.unwrap();
+    let mut newest = second.clone();
+    newest.epoch = 2;
+    assert_eq!(journal.append(&newest).await.unwrap(), Append::Won);
+    assert_eq!(journal.whole_log().await.unwrap(), [first, newest]);
 }
