@@ -57,6 +57,9 @@ struct Inner {
 /// Readings of one record, until it is one that its ETag stands for.
 const TRIES: u32 = 3;
 
+/// No record is larger: the manifest of a million files has a quarter of that.
+const LARGEST_RECORD: u64 = 1024 * 1024 * 1024;
+
 /// What a store is made of.
 #[derive(Clone, Debug)]
 enum Place {
@@ -319,13 +322,19 @@ impl Store {
         &self,
         path: &StorePath,
     ) -> Result<Option<(Bytes, Option<[u8; 16]>)>, StoreError> {
-        let read = async {
-            let found = self.inner.records.get(path).await?;
-            let tag = found.meta.e_tag.as_deref().and_then(as_md5);
-            Ok((found.bytes().await?, tag))
+        let found = match self.inner.records.get(path).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(sort_plain("read", path, error)),
         };
-        match read.await {
-            Ok(found) => Ok(Some(found)),
+        let size = found.meta.size;
+        if size > LARGEST_RECORD {
+            let expected = format!("at most {LARGEST_RECORD} bytes");
+            return Err(StoreError::corrupt(path, expected, format!("{size} bytes")));
+        }
+        let tag = found.meta.e_tag.as_deref().and_then(as_md5);
+        match found.bytes().await {
+            Ok(bytes) => Ok(Some((bytes, tag))),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(sort_plain("read", path, error)),
         }

@@ -48,6 +48,38 @@ struct Decided {
     by: Nonce,
 }
 
+/// A verdict as it may stand: an older layout kept the word alone.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Stands {
+    Decided(Decided),
+    Bare(Verdict),
+}
+
+impl Stands {
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Decided(decided) => decided.verdict,
+            Self::Bare(verdict) => verdict,
+        }
+    }
+}
+
+/// Whether the tombstone at `path` means nothing any more: it is gone, or what it marks is
+/// kept.
+///
+/// # Errors
+/// Where the store cannot be read, or what stands there is neither.
+pub async fn is_kept(store: &Store, path: &StorePath) -> Result<bool, StoreError> {
+    let Some(tombstone) = store.read_json::<Tombstone>(path).await? else {
+        return Ok(true);
+    };
+    let verdict = store
+        .read_json::<Stands>(&layout::verdict(&tombstone.nonce))
+        .await?;
+    Ok(verdict.map(Stands::verdict) == Some(Verdict::Keep))
+}
+
 /// Where the tombstone of one thing lies.
 pub(super) struct Grave {
     path: StorePath,
@@ -139,7 +171,7 @@ impl Grave {
         let bytes = encode(&path, &ours)?;
         Ok(match store.create_once(&path, bytes, same).await? {
             Created::Won => (verdict, true),
-            Created::Lost(bytes) => (decode::<Decided>(&path, &bytes)?.verdict, false),
+            Created::Lost(bytes) => (decode::<Stands>(&path, &bytes)?.verdict(), false),
         })
     }
 
@@ -224,6 +256,45 @@ fn nonce() -> Nonce {
     loop {
         if let Ok(nonce) = format!("{:016x}", crate::outside::random()).parse() {
             return nonce;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Grave, Verdict, is_kept};
+    use crate::{Store, layout};
+    use auria_core::Digest;
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_verdict_of_an_older_layout_stands() {
+        for (bare, verdict) in [("keep", Verdict::Keep), ("delete", Verdict::Delete)] {
+            let store = Store::over(Arc::new(InMemory::new()));
+            let grave = Grave::of_snapshot(&Digest::of(b"x"));
+            let tombstone = grave
+                .mark(&store, None, "test", Duration::ZERO)
+                .await
+                .unwrap();
+            assert!(!is_kept(&store, grave.path()).await.unwrap());
+            let path = layout::verdict(&tombstone.nonce);
+            store.write(&path, format!("\"{bare}\"\n")).await.unwrap();
+            for ours in [Verdict::Keep, Verdict::Delete] {
+                let decided = grave.decide_first(&store, &tombstone, ours).await.unwrap();
+                assert_eq!(decided, (verdict, false));
+            }
+            let kept = is_kept(&store, grave.path()).await.unwrap();
+            assert_eq!(kept, verdict == Verdict::Keep);
+            // What is no verdict is said to be none.
+            store.write(&path, "\"perhaps\"\n").await.unwrap();
+            let error = grave
+                .decide(&store, &tombstone, Verdict::Keep)
+                .await
+                .unwrap_err();
+            assert!(error.to_string().contains(path.as_ref()), "{error}");
+            assert!(is_kept(&store, grave.path()).await.is_err());
         }
     }
 }

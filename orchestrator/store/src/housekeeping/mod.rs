@@ -18,6 +18,7 @@ mod users;
 
 pub use collect::{Collect, Collected, RunFate, collect};
 pub use deletion::{Finished, Marked, finish, mark, rescue, still_there};
+pub use grave::is_kept;
 pub use users::{Assets, User, UserKind};
 
 use object_store::ObjectMeta;
