@@ -32,15 +32,22 @@ pub fn main(folder: &OsStr) -> ExitCode {
 }
 
 /// Copies `program` into `folder`, whole or not at all: an init container may be started
-/// again while what it made is there.
+/// again while what it made is there, and a node may lose its power.
 fn install(program: &Path, folder: &Path) -> io::Result<()> {
     let partial = folder.join(format!(".{NAME}.{}", std::process::id()));
+    // Each init container's process has the same number: what one left that was killed is
+    // in the way of the next.
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let copied = copy(program, &partial).and_then(|()| fs::rename(&partial, folder.join(NAME)));
     if copied.is_err() {
         // There may be none.
         let _ = fs::remove_file(&partial);
+        return copied;
     }
-    copied
+    fs::File::open(folder)?.sync_all()
 }
 
 fn copy(program: &Path, to: &Path) -> io::Result<()> {
@@ -52,7 +59,9 @@ fn copy(program: &Path, to: &Path) -> io::Result<()> {
         .open(to)?;
     io::copy(&mut from, &mut copy)?;
     // Whatever the umask took away.
-    copy.set_permissions(Permissions::from_mode(MODE))
+    copy.set_permissions(Permissions::from_mode(MODE))?;
+    // The name comes after the bytes, also where the machine stops in between.
+    copy.sync_all()
 }
 
 #[cfg(test)]
@@ -78,6 +87,24 @@ mod tests {
             let mode = made[0].metadata().unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o555);
         }
+    }
+
+    #[test]
+    fn what_was_cut_short_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        fs::write(&program, "whole").unwrap();
+        let to = folder.path().join("to");
+        fs::create_dir(&to).unwrap();
+        // As a process of this number left it that was killed.
+        let partial = to.join(format!(".auria-launcher.{}", std::process::id()));
+        fs::write(&partial, "wh").unwrap();
+        install(&program, &to).unwrap();
+        assert_eq!(
+            fs::read_to_string(to.join("auria-launcher")).unwrap(),
+            "whole"
+        );
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
     }
 
     #[test]
