@@ -9,6 +9,7 @@ pub mod digest;
 pub mod document;
 pub mod ids;
 pub mod key;
+pub mod last_word;
 pub mod mutant;
 pub mod outcome;
 pub mod plan;

@@ -6,6 +6,7 @@
 //! named in the query (`path=…`), never in the path of the URL, which ways between may
 //! rewrite. Errors are problem documents ([`Problem`], RFC 9457).
 
+use crate::ids::Nonce;
 use crate::outcome::Claim;
 use crate::run::AttemptNews;
 use crate::ticket::Ticket;
@@ -23,8 +24,8 @@ pub const API: &str = "/api/v1";
 
 /// `GET`, bootstrap token: [`TicketGrant`].
 pub const TICKET: &str = "/ticket";
-/// `POST` a [`Claim`], bootstrap token: [`ClaimGrant`], or 409 with the [`Claim`] that
-/// stands. The same claim again is answered as the first.
+/// `POST` [`AskedClaim`], bootstrap token: [`ClaimGrant`], or 409 with the [`Claim`] that
+/// stands. The same again is answered as the first.
 pub const CLAIM: &str = "/claim";
 /// `POST` [`News`], session token: [`NewsTaken`].
 pub const NEWS: &str = "/news";
@@ -78,6 +79,8 @@ pub const MOST_DELETED: usize = 1000;
 pub const LARGEST_BODY: usize = 8 * 1024 * 1024;
 /// The largest part of a file that goes through the broker.
 pub const LARGEST_PART: usize = 64 * 1024 * 1024;
+/// At most so many parts make an object, as S3 has it.
+pub const MOST_PARTS: usize = 10_000;
 /// A part of a larger file is this large (a power of two).
 pub const PART_SIZE: u64 = 8 * 1024 * 1024;
 
@@ -144,6 +147,34 @@ pub struct LauncherFacts {
 pub struct Checked {
     /// What never can, in words; none where all can.
     pub refusals: Vec<String>,
+}
+
+/// A claim, by the launcher that drew its nonce.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AskedClaim {
+    /// The claim.
+    pub claim: Claim,
+    /// What its nonce was made of (see [`nonce_of`]), kept in the launcher's memory: the
+    /// claim stands in the store for everyone to read, and a session is for its maker alone.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for AskedClaim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AskedClaim({:?})", self.claim)
+    }
+}
+
+/// The nonce that a launcher's secret makes.
+#[must_use]
+pub fn nonce_of(secret: &str) -> Option<Nonce> {
+    let made = blake3::derive_key("auria-pipeline 2026 a claim's nonce", secret.as_bytes());
+    let digits: String = made
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    digits.parse().ok()
 }
 
 /// The claim is held.
@@ -294,10 +325,13 @@ pub struct Sign {
 }
 
 /// Signed URLs, in the order in which they were asked for.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Signed {
-    /// One for each request; none where it is refused.
+    /// One for each request; none where it goes through the broker, or is refused.
     pub urls: Vec<Option<String>>,
+    /// Why some are refused, by their place among the requests, from 0.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<usize, Problem>,
 }
 
 impl std::fmt::Debug for Signed {

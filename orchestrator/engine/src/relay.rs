@@ -5,6 +5,7 @@
 
 use crate::executor::AttemptEvent;
 use auria_core::AttemptId;
+use auria_core::run::AttemptNews;
 
 /// All that a launcher needs to reach the broker.
 #[derive(Clone)]
@@ -28,6 +29,9 @@ impl std::fmt::Debug for BrokerAccess {
 pub trait TicketIssuer: Send + Sync {
     /// Of one attempt. Again: as good as the first.
     fn issue(&self, attempt: &AttemptId) -> BrokerAccess;
+    /// What the attempt's launcher says in `word`, which lay where its step could write:
+    /// none where it is not from the launcher (see [`auria_core::last_word`]).
+    fn last_word(&self, attempt: &AttemptId, word: &str) -> Option<AttemptNews>;
 }
 
 /// Is told at once what launchers say to the broker, so that the next step does not

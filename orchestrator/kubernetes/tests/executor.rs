@@ -559,11 +559,20 @@ async fn what_a_launcher_left_for_the_cluster_is_passed_on(mut world: World) {
         }),
         checkpoint: None,
     };
-    let text = serde_json::to_string(&left).unwrap();
+    let text = auria_core::last_word::seal("1/session/test", &left).unwrap();
     let does = format!("echo '{text}' > /dev/termination-log; exit 70");
     let ticket = world.ticket("step", &does);
     world.start(&ticket).await;
     assert_eq!(world.last(&ticket.attempt).await, left);
+    // A step may write there, too.
+    let forged = serde_json::to_string(&left).unwrap();
+    let does = format!("echo '{forged}' > /dev/termination-log; exit 70");
+    let ticket = world.ticket("forger", &does);
+    world.start(&ticket).await;
+    match world.last(&ticket.attempt).await {
+        AttemptNews::Gone { end: Some(end), .. } => assert_eq!(end.published, None),
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn each_pin_has_its_node(mut world: World) {

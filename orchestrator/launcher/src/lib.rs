@@ -232,6 +232,7 @@ async fn attend(
                 in_image: false,
                 node: None,
                 process: None,
+                nonce: None,
             };
             attempt::carry_out(depot, &options, around, &work, &hub, stopped, engines).await
         }

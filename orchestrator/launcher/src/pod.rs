@@ -17,6 +17,7 @@ use auria_core::outcome::Cause;
 use auria_core::protocol::{BROKER, TicketGrant};
 use auria_core::run::AttemptNews;
 use auria_store::remote::{Remote, RemoteOptions};
+use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::io::{Read, Write};
@@ -25,7 +26,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The address of the broker: `https://HOST:PORT`.
 pub const URL: &str = "AURIA_BROKER";
@@ -66,6 +67,11 @@ struct Told {
 /// what stood in its environment. To be called by a process of its own.
 #[must_use]
 pub fn main(handed: Option<OsString>) -> ExitCode {
+    // Before anything else: process 1 never gets a signal that it has no handler for, unless
+    // it waits. It waits across the new start.
+    if let Err(errno) = early().thread_block() {
+        tracing::warn!("SIGTERM may be missed: {errno}");
+    }
     warnings();
     let code = match handed {
         None => begin(),
@@ -145,23 +151,46 @@ fn receive(number: &OsString) -> Result<Told, LaunchError> {
     serde_json::from_slice(&told).map_err(|error| failed("read what it was told")(error.into()))
 }
 
+/// The signals that may come before there is a handler.
+fn early() -> SigSet {
+    SigSet::from(nix::sys::signal::Signal::SIGTERM)
+}
+
+/// Hears SIGTERM from now on, and what has come of it since this process began. To be called
+/// before there is another thread: all those to come, and the command, let it through again.
+fn hear() -> Result<Signal, LaunchError> {
+    let failed = |doing| move |source| LaunchError::System { doing, source };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed("take SIGTERM"))?;
+    // The handler stays when this runtime goes, and wakes whoever holds the signal.
+    let terms = runtime
+        .block_on(async { signal(SignalKind::terminate()) })
+        .map_err(failed("take SIGTERM"))?;
+    early()
+        .thread_unblock()
+        .map_err(|errno| failed("take SIGTERM")(errno.into()))?;
+    Ok(terms)
+}
+
 fn run(told: Told) -> Result<u8, LaunchError> {
     let failed = |doing| move |source| LaunchError::System { doing, source };
+    let terms = hear()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(16)
         .enable_all()
         .build()
         .map_err(failed("start its runtime"))?;
-    let code = runtime.block_on(attend(told))?;
+    let code = runtime.block_on(attend(told, terms))?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(code)
 }
 
-async fn attend(told: Told) -> Result<u8, LaunchError> {
+async fn attend(told: Told, mut terms: Signal) -> Result<u8, LaunchError> {
     let failed = |doing| move |source| LaunchError::System { doing, source };
     let (stopper, mut stopped) = stop::channel();
-    let mut terms = signal(SignalKind::terminate()).map_err(failed("take SIGTERM"))?;
     // Caught and left alone: unlike ignored signals, the command does not inherit that.
     let _hangup = signal(SignalKind::hangup()).map_err(failed("take SIGHUP"))?;
     let _interrupt = signal(SignalKind::interrupt()).map_err(failed("take SIGINT"))?;
@@ -215,7 +244,7 @@ async fn attend(told: Told) -> Result<u8, LaunchError> {
     let hub = Hub::new(ticket.attempt.clone());
     let patience = Duration::from_millis(broker_grace_ms);
     let depot = Depot::behind(remote.clone(), store, &ticket.attempt, patience, &hub);
-    let teller = Teller::start(hub.clone(), remote);
+    let teller = Teller::start(hub.clone(), remote.clone());
     let work = Work::at(told.work.join("attempt"));
     let key = Digest::of(ticket.attempt.to_string().as_bytes()).hex()[..32].to_owned();
     let around = Around {
@@ -224,11 +253,12 @@ async fn attend(told: Told) -> Result<u8, LaunchError> {
         in_image: true,
         node: told.node,
         process: told.pod_uid,
+        nonce: remote.nonce(),
     };
     let options = options(ticket, told.work, broker_grace_ms);
     let news = attempt::carry_out(depot, &options, around, &work, &hub, stopped, None).await;
     teller.finish().await;
-    leave(&news, Path::new(TERMINATION_LOG));
+    leave(&news, |news| remote.seal(news), Path::new(TERMINATION_LOG));
     if let Err(error) = remove_work(work.root()) {
         tracing::warn!("the work folder {} is left: {error}", work.root().display());
     }
@@ -260,8 +290,9 @@ fn options(
 }
 
 /// Leaves the last word where the cluster keeps it, for a launcher whose broker did not
-/// answer to the end: an executor reads there what the store does not hold.
-fn leave(news: &AttemptNews, to: &Path) {
+/// answer to the end: an executor reads there what the store does not hold. The step may
+/// write there too, so that the word is sealed.
+fn leave(news: &AttemptNews, seal: impl Fn(&AttemptNews) -> Option<String>, to: &Path) {
     let AttemptNews::Gone {
         claim,
         end,
@@ -277,8 +308,8 @@ fn leave(news: &AttemptNews, to: &Path) {
             end: end.clone(),
             checkpoint: checkpoint.clone(),
         };
-        match serde_json::to_vec(&news) {
-            Ok(text) if text.len() <= LONGEST_LAST_WORD => {
+        match seal(&news) {
+            Some(text) if text.len() <= LONGEST_LAST_WORD => {
                 if let Err(error) = std::fs::write(to, text) {
                     tracing::warn!("the last word could not be left: {error}");
                 }

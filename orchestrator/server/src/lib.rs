@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod api;
+mod body;
 pub mod broker;
 mod caller;
 mod idempotency;
@@ -17,8 +18,8 @@ mod plain;
 mod problem;
 pub mod report;
 pub mod retry;
+mod stall;
 pub mod submission;
-mod summary;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tls;
@@ -27,4 +28,3 @@ pub use broker::token::TokenKey;
 pub use listen::Listening;
 pub use plain::Plain;
 pub use problem::Refusal;
-pub use summary::RunSummary;

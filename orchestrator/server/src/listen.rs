@@ -1,6 +1,7 @@
 //! A port with TLS, until it is asked to end: what is under way is answered first. It
 //! knows nothing of what is served.
 
+use crate::stall::Watched;
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
@@ -13,8 +14,9 @@ use tokio::task::JoinSet;
 
 /// How long a caller may take to shake hands.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a caller may take to say what it asks for.
-const HEADERS: Duration = Duration::from_secs(15);
+/// How long a caller may take to say what it asks for, and how long a connection may wait
+/// for the next one: longer than callers keep it for that.
+pub(crate) const HEADERS: Duration = Duration::from_secs(30);
 
 /// A port that is served; dropped, it is closed at once.
 #[derive(Debug)]
@@ -38,7 +40,10 @@ impl Listening {
         let address = listener.local_addr()?;
         let handle = Handle::new();
         let mut server = axum_server::from_tcp_rustls(listener, RustlsConfig::from_config(tls))?
-            .map(|acceptor| acceptor.handshake_timeout(HANDSHAKE))
+            .map(|acceptor| Watched(acceptor.handshake_timeout(HANDSHAKE)))
+            // One version alone: what finds out which one a caller speaks waits for its
+            // first bytes without end.
+            .http1_only()
             .handle(handle.clone());
         server
             .http_builder()

@@ -2,16 +2,16 @@
 //! Who may do what is the [`Rights`]' to say, for every single path; what goes through is
 //! bounded in memory and in number. It decides nothing about what is written.
 
+mod delete;
+mod lend;
+
+use crate::body::{self, Room, length, turn};
 use crate::problem::Refusal;
 use async_trait::async_trait;
-use auria_core::protocol::{
-    self, BeginParts, Begun, CompleteParts, Deleted, LARGEST_BODY, LARGEST_PART, ListLine, Listed,
-    MOST_DELETED, MOST_SIGNED, ObjectLine, PartTaken, Paths, Sign, SignFor, Signed, StoreGrant,
-    Written,
-};
+use auria_core::protocol::{self, LARGEST_BODY, ListLine, Listed, ObjectLine, StoreGrant, Written};
 use auria_store::{Store, StorePath};
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Extension, Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -24,20 +24,10 @@ use object_store::{
 use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How long a signed URL lives: less than the quarter of an hour that the protocol allows,
-/// since whoever holds one asks for another when it has grown old.
-const URL_LIFE: Duration = Duration::from_secs(10 * 60);
-/// Bytes of requests that are held at once.
-const HELD: usize = 192 * 1024 * 1024;
-/// What a permit for them stands for.
-const UNIT: usize = 1024;
 /// Objects that go through in a stream at once.
 const STREAMS: usize = 32;
-/// How long one waits for its turn to go through.
-const TURN: Duration = Duration::from_secs(20);
 /// Lines of a list that are sent together.
 const LINES: usize = 500;
 
@@ -81,7 +71,7 @@ pub(crate) struct Served {
 struct Inner {
     store: Store,
     grant: StoreGrant,
-    held: Arc<Semaphore>,
+    room: Room,
     streams: Arc<Semaphore>,
     passed: AtomicU64,
 }
@@ -99,7 +89,7 @@ impl Served {
             inner: Arc::new(Inner {
                 store,
                 grant,
-                held: Arc::new(Semaphore::new(HELD / UNIT)),
+                room: Room::new(),
                 streams: Arc::new(Semaphore::new(STREAMS)),
                 passed: AtomicU64::new(0),
             }),
@@ -128,45 +118,13 @@ impl Served {
         self.inner.store.objects()
     }
 
-    /// Room for a body of `bytes`, before any of it is read.
-    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
-        let units = u32::try_from(bytes.clamp(UNIT, HELD).div_ceil(UNIT)).unwrap_or(u32::MAX);
-        turn(Arc::clone(&self.inner.held), units).await
+    /// Room for the bodies of requests.
+    pub(crate) fn room(&self) -> &Room {
+        &self.inner.room
     }
 
     async fn stream(&self) -> Result<OwnedSemaphorePermit, Refusal> {
         turn(Arc::clone(&self.inner.streams), 1).await
-    }
-
-    /// A body of at most `most` bytes, held as long as the permit beside it.
-    async fn whole(
-        &self,
-        length: Option<usize>,
-        body: Body,
-        most: usize,
-    ) -> Result<(Bytes, OwnedSemaphorePermit), Refusal> {
-        let length = length.unwrap_or(most);
-        if length > most {
-            return Err(Refusal::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("it has {length} bytes, and may have {most}"),
-            ));
-        }
-        let room = self.room(length).await?;
-        match axum::body::to_bytes(body, length).await {
-            Ok(bytes) => Ok((bytes, room)),
-            Err(error) => Err(Refusal::new(StatusCode::BAD_REQUEST, error.to_string())),
-        }
-    }
-}
-
-async fn turn(semaphore: Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePermit, Refusal> {
-    match tokio::time::timeout(TURN, semaphore.acquire_many_owned(count)).await {
-        Ok(Ok(permit)) => Ok(permit),
-        _ => Err(Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too much goes through the broker at this moment",
-        )),
     }
 }
 
@@ -181,14 +139,12 @@ pub(crate) fn routes(served: Served) -> Router {
         )
         .route(protocol::LIST, get(list))
         .route(protocol::FOLDERS, get(folders))
-        .route(protocol::DELETE, post(delete))
-        .route(protocol::SIGN, post(sign))
-        .route(protocol::BEGIN, post(begin))
-        .route(protocol::PART, put(part))
-        .route(protocol::COMPLETE, post(complete))
-        .route(protocol::ABORT, post(abort))
-        // Bodies of objects and parts are bounded by what they say, before they are read.
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .route(protocol::DELETE, post(delete::delete))
+        .route(protocol::SIGN, post(lend::sign))
+        .route(protocol::BEGIN, post(lend::begin))
+        .route(protocol::PART, put(lend::part))
+        .route(protocol::COMPLETE, post(lend::complete))
+        .route(protocol::ABORT, post(lend::abort))
         .with_state(served)
 }
 
@@ -205,13 +161,6 @@ struct ListQuery {
     prefix: String,
     #[serde(default)]
     after: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct PartQuery {
-    path: String,
-    upload: String,
-    part: u32,
 }
 
 /// A path as it was sent, and as nothing else: what a store would read otherwise is refused.
@@ -340,10 +289,6 @@ async fn read(
     Ok(response)
 }
 
-fn length(headers: &HeaderMap) -> Option<usize> {
-    text(headers, header::CONTENT_LENGTH)?.parse().ok()
-}
-
 /// Compares what came with the sum that was sent.
 fn arrived(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Refusal> {
     match text(headers, HeaderName::from_static("content-md5")) {
@@ -366,7 +311,7 @@ async fn write(
     let path = object(&query.path)?;
     match query.mode.as_deref() {
         Some("create") => {
-            let (bytes, _room) = served.whole(length(&headers), body, LARGEST_BODY).await?;
+            let (bytes, _room) = served.room().take(&headers, body, LARGEST_BODY).await?;
             arrived(&headers, &bytes)?;
             caller.may(Verb::Create, &path, Some(&bytes)).await?;
             create(&served, &*caller, &path, bytes).await
@@ -374,7 +319,7 @@ async fn write(
         Some("overwrite") => {
             let put = match length(&headers) {
                 Some(length) if length <= LARGEST_BODY => {
-                    let (bytes, _room) = served.whole(Some(length), body, LARGEST_BODY).await?;
+                    let (bytes, _room) = served.room().take(&headers, body, length).await?;
                     arrived(&headers, &bytes)?;
                     caller.may(Verb::Write, &path, Some(&bytes)).await?;
                     served.passed(bytes.len());
@@ -383,13 +328,7 @@ async fn write(
                 _ => {
                     caller.may(Verb::Lend, &path, None).await?;
                     let _turn = served.stream().await?;
-                    let stream =
-                        body.into_data_stream()
-                            .map_err(|error| object_store::Error::Generic {
-                                store: "caller",
-                                source: Box::new(error),
-                            });
-                    served.store().put_stream(&path, stream).await
+                    stream_in(&served, &path, body).await?
                 }
             };
             written(put)
@@ -423,11 +362,46 @@ async fn create(
         Err(error) => {
             // Another's stands, or our own: a store may say either of its own write. Who
             // asked reads it, and knows; those who wait for it are told at once.
-            if let Ok(Some(found)) = served.store().read(path).await {
+            if let Some((found, _room)) = standing(served, path).await {
                 caller.stands(path, &found).await;
             }
             Err(Refusal::of_store(&error))
         }
+    }
+}
+
+/// The record that stands at `path`, where it is no larger than one, and there is room for
+/// it at this moment: it is read for those who would like to know, and not for the caller.
+async fn standing(served: &Served, path: &StorePath) -> Option<(Bytes, OwnedSemaphorePermit)> {
+    let found = served.objects().get(path).await.ok()?;
+    let size = usize::try_from(found.meta.size).ok()?;
+    if size > LARGEST_BODY {
+        return None;
+    }
+    let room = served.room().now(size)?;
+    Some((found.bytes().await.ok()?, room))
+}
+
+/// Writes what comes of `body`, as long as it moves.
+async fn stream_in(
+    served: &Served,
+    path: &StorePath,
+    body: Body,
+) -> Result<object_store::Result<PutResult>, Refusal> {
+    let mut broken = None;
+    let stream = body::moving(body).map_err(|error| {
+        let said = error.to_string();
+        broken = Some(Refusal::from(error));
+        object_store::Error::Generic {
+            store: "caller",
+            source: said.into(),
+        }
+    });
+    let put = served.store().put_stream(path, stream).await;
+    match broken {
+        // The caller's fault, and not the store's.
+        Some(refusal) => Err(refusal),
+        None => Ok(put),
     }
 }
 
@@ -497,34 +471,6 @@ async fn folders(
     }))
 }
 
-async fn delete(
-    State(served): State<Served>,
-    Extension(caller): Caller,
-    Json(paths): Json<Paths>,
-) -> Result<Json<Deleted>, Refusal> {
-    few(paths.paths.len(), MOST_DELETED)?;
-    let mut all = Vec::with_capacity(paths.paths.len());
-    for path in &paths.paths {
-        let path = object(path)?;
-        caller.may(Verb::Delete, &path, None).await?;
-        all.push(path);
-    }
-    let mut deleted = Deleted::default();
-    let stream = futures::stream::iter(all.clone().into_iter().map(Ok)).boxed();
-    let mut results = served.objects().delete_stream(stream);
-    // In the order of the paths, one for each.
-    for path in all {
-        match results.next().await {
-            Some(Ok(_) | Err(object_store::Error::NotFound { .. })) | None => {}
-            Some(Err(error)) => {
-                let problem = Refusal::of_store(&error).document();
-                deleted.failed.insert(path.to_string(), problem);
-            }
-        }
-    }
-    Ok(Json(deleted))
-}
-
 fn few(count: usize, most: usize) -> Result<(), Refusal> {
     if count <= most {
         return Ok(());
@@ -533,91 +479,4 @@ fn few(count: usize, most: usize) -> Result<(), Refusal> {
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("at most {most} at once"),
     ))
-}
-
-async fn sign(
-    State(served): State<Served>,
-    Extension(caller): Caller,
-    Json(asked): Json<Sign>,
-) -> Result<Json<Signed>, Refusal> {
-    few(asked.requests.len(), MOST_SIGNED)?;
-    let mut urls = Vec::with_capacity(asked.requests.len());
-    for request in &asked.requests {
-        let path = object(&request.path)?;
-        let verb = match request.to {
-            SignFor::Get => Verb::Read,
-            SignFor::Put | SignFor::Part { .. } => Verb::Lend,
-        };
-        caller.may(verb, &path, None).await?;
-        let url = if served.grant().signs {
-            let signed = served.store().sign(&path, &request.to, URL_LIFE).await;
-            signed.map_err(|error| Refusal::of_store(&error))?
-        } else {
-            None
-        };
-        urls.push(url);
-    }
-    Ok(Json(Signed { urls }))
-}
-
-async fn begin(
-    State(served): State<Served>,
-    Extension(caller): Caller,
-    Json(asked): Json<BeginParts>,
-) -> Result<Json<Begun>, Refusal> {
-    let path = object(&asked.path)?;
-    caller.may(Verb::Lend, &path, None).await?;
-    let begun = served.store().begin_parts(&path).await;
-    let begun = begun.map_err(|error| Refusal::of_store(&error))?;
-    Ok(Json(match begun {
-        Some(upload) => Begun::Parts { upload },
-        None => Begun::Stream,
-    }))
-}
-
-async fn part(
-    State(served): State<Served>,
-    Extension(caller): Caller,
-    Query(query): Query<PartQuery>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Json<PartTaken>, Refusal> {
-    let path = object(&query.path)?;
-    caller.may(Verb::Lend, &path, None).await?;
-    let (bytes, _room) = served.whole(length(&headers), body, LARGEST_PART).await?;
-    arrived(&headers, &bytes)?;
-    served.passed(bytes.len());
-    let sent = served
-        .store()
-        .put_part(&path, &query.upload, query.part, bytes);
-    let id = sent.await.map_err(|error| Refusal::of_store(&error))?;
-    Ok(Json(PartTaken { id }))
-}
-
-async fn complete(
-    State(served): State<Served>,
-    Extension(caller): Caller,
-    Json(asked): Json<CompleteParts>,
-) -> Result<Response, Refusal> {
-    let path = object(&asked.path)?;
-    caller.may(Verb::Lend, &path, None).await?;
-    let done = served
-        .store()
-        .complete_parts(&path, &asked.upload, asked.parts);
-    written(done.await)
-}
-
-async fn abort(
-    State(served): State<Served>,
-    Extension(caller): Caller,
-    Json(asked): Json<BeginParts>,
-) -> Result<StatusCode, Refusal> {
-    let path = object(&asked.path)?;
-    caller.may(Verb::Lend, &path, None).await?;
-    let Some(upload) = asked.upload else {
-        return Err(Refusal::new(StatusCode::BAD_REQUEST, "which upload?"));
-    };
-    let aborted = served.store().abort_parts(&path, &upload).await;
-    aborted.map_err(|error| Refusal::of_store(&error))?;
-    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,15 +1,14 @@
 //! A port without TLS, for this machine's own loopback or behind a proxy that has it. It knows
 //! nothing of what is served.
 
+use crate::listen::HEADERS;
+use crate::stall::Watched;
 use axum::Router;
 use axum_server::Handle;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tokio::task::JoinSet;
-
-/// How long a caller may take to say what it asks for.
-const HEADERS: Duration = Duration::from_secs(15);
 
 /// A port that is served; dropped, it is closed at once.
 #[derive(Debug)]
@@ -28,7 +27,10 @@ impl Plain {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let handle = Handle::new();
-        let mut server = axum_server::from_tcp(listener)?.handle(handle.clone());
+        let mut server = axum_server::from_tcp(listener)?
+            .map(Watched)
+            .http1_only()
+            .handle(handle.clone());
         server
             .http_builder()
             .http1()

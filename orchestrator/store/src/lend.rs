@@ -40,7 +40,7 @@ impl Store {
             SignFor::Get => (Method::GET, SignedUrlOptions::default()),
             SignFor::Put => (Method::PUT, SignedUrlOptions::default()),
             SignFor::Part { upload, part } => {
-                let number = (part + 1).to_string();
+                let number = (u64::from(*part) + 1).to_string();
                 let query = [("partNumber", number.as_str()), ("uploadId", upload)];
                 (Method::PUT, SignedUrlOptions::default().with_query(query))
             }

@@ -79,6 +79,19 @@ pub struct RecentRun {
     pub created: Timestamp,
 }
 
+impl RecentRun {
+    /// That of a run.
+    #[must_use]
+    pub fn of(run: &RunJson) -> Self {
+        Self {
+            run: run.run.clone(),
+            pipeline: run.plan.pipeline.clone(),
+            experiment: run.plan.experiment.clone(),
+            created: run.created,
+        }
+    }
+}
+
 /// Creates the run. Its state is what `record` says; call [`mark_ready`] once all
 /// snapshots are there.
 ///
@@ -106,15 +119,16 @@ pub async fn create(store: &Store, record: &RunJson) -> Result<(), StoreError> {
             by,
         });
     }
-    let recent = RecentRun {
-        run: record.run.clone(),
-        pipeline: record.plan.pipeline.clone(),
-        experiment: record.plan.experiment.clone(),
-        created: record.created,
-    };
-    store
-        .write_json(&layout::recent(&record.run, record.created), &recent)
-        .await
+    let recent = RecentRun::of(record);
+    let path = layout::recent(&record.run, record.created);
+    let same = |bytes: &[u8]| decode::<RecentRun>(&path, bytes).is_ok_and(|found| found == recent);
+    match store
+        .create_once(&path, encode(&path, &recent)?, same)
+        .await?
+    {
+        Created::Won => Ok(()),
+        Created::Lost(_) => Err(StoreError::corrupt(&path, "this run's line", "another")),
+    }
 }
 
 /// Says that the store holds all that the run needs. Only its submitter does.

@@ -4,7 +4,8 @@
 //! of a single file too, so that a file's name is a part of what it is.
 
 use crate::artifact::{self, Fetched};
-use crate::store::encode;
+use crate::create::Created;
+use crate::store::{decode, encode};
 use crate::transfer::{blocking, hash_file};
 use crate::tree::{self, LocalKind, Which};
 use crate::{Store, StoreError, housekeeping, layout};
@@ -181,10 +182,23 @@ pub async fn upload(store: &Store, snapshot: &ScannedSnapshot) -> Result<bool, S
     if found != snapshot.manifest {
         return Err(changed());
     }
-    store
-        .write(&manifest_path, encode(&manifest_path, &found)?)
-        .await?;
-    Ok(true)
+    // Another may have uploaded the same meanwhile.
+    let same = |bytes: &[u8]| {
+        decode::<Manifest>(&manifest_path, bytes)
+            .is_ok_and(|stands| stands.digest() == snapshot.digest)
+    };
+    let bytes = encode(&manifest_path, &found)?;
+    match store.create_once(&manifest_path, bytes, same).await? {
+        Created::Won => Ok(true),
+        Created::Lost(_) => {
+            let digest = snapshot.digest;
+            Err(StoreError::corrupt(
+                &manifest_path,
+                digest,
+                "another manifest",
+            ))
+        }
+    }
 }
 
 fn file_digest(entry: &ManifestEntry) -> Option<(&str, Digest)> {

@@ -67,14 +67,14 @@ pub(super) struct Over {
     /// When its container ended.
     pub(super) finished: Option<Timestamp>,
     pub(super) node: Option<String>,
-    /// What the launcher left for the cluster where the broker did not answer.
-    pub(super) last_word: Option<AttemptNews>,
+    /// What stood in its termination message: a word of its launcher, or of its step.
+    pub(super) said: String,
     /// The cluster has lost it: its object stays until someone removes it.
     pub(super) stuck: bool,
 }
 
 impl Over {
-    /// The news of it.
+    /// The news of it, where its launcher left none.
     pub(super) fn news(self, attempt: &AttemptId, now: Timestamp) -> AttemptNews {
         let Self {
             cause,
@@ -82,12 +82,9 @@ impl Over {
             exit_code,
             finished,
             node,
-            last_word,
+            said: _,
             stuck: _,
         } = self;
-        if let Some(news) = last_word {
-            return news;
-        }
         let end = cause.map(|cause| EndRecord {
             attempt: attempt.clone(),
             nonce: None,
@@ -256,10 +253,6 @@ fn ended(pod: &Pod, terminated: Option<&ContainerStateTerminated>) -> Over {
             ),
         ),
     };
-    // A launcher that could not reach the broker says more than the cluster knows.
-    let last_word = serde_json::from_str(said)
-        .ok()
-        .filter(|news| matches!(news, AttemptNews::Gone { end: Some(_), .. }));
     Over {
         cause,
         message,
@@ -268,7 +261,7 @@ fn ended(pod: &Pod, terminated: Option<&ContainerStateTerminated>) -> Over {
             .and_then(|terminated| terminated.finished_at.as_ref())
             .map(timestamp),
         node,
-        last_word,
+        said: said.to_owned(),
         stuck: false,
     }
 }

@@ -241,10 +241,13 @@ impl Tracker {
 
     /// The news of an end; of one that we were asked to stop, nothing but that.
     fn parting(&self, attempt: &AttemptId, over: Over) -> AttemptNews {
-        if self.relay().was_stopped(attempt)
-            && over.last_word.is_none()
-            && over.cause == Some(Cause::Evicted)
-        {
+        // A launcher that could not reach the broker says more than the cluster knows; the
+        // step could have written in its place.
+        let left = self.inner.issuer.last_word(attempt, &over.said);
+        if let Some(news @ AttemptNews::Gone { end: Some(_), .. }) = left {
+            return news;
+        }
+        if self.relay().was_stopped(attempt) && over.cause == Some(Cause::Evicted) {
             return AttemptNews::Gone {
                 claim: None,
                 end: None,

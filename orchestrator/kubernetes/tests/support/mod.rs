@@ -3,7 +3,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(missing_docs, unreachable_pub, reason = "tests")]
 
-use auria_core::{AttemptId, Timestamp};
+use auria_core::run::AttemptNews;
+use auria_core::{AttemptId, Timestamp, last_word};
 use auria_engine::relay::{BrokerAccess, TicketIssuer};
 use auria_kubernetes::pod::LauncherSource;
 use auria_kubernetes::resource::PipelineRun;
@@ -202,6 +203,11 @@ impl TicketIssuer for Told {
             token: self.0.lock().unwrap()[attempt].clone(),
             authority: "none".to_owned(),
         }
+    }
+
+    fn last_word(&self, _attempt: &AttemptId, word: &str) -> Option<AttemptNews> {
+        let (_, news) = last_word::open(word, |said| Some(format!("{said}/test")))?;
+        Some(news)
     }
 }
 

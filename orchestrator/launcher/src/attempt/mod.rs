@@ -47,6 +47,8 @@ pub(crate) struct Around<'a> {
     pub(crate) node: Option<String>,
     /// What a claim calls this process, where that is not its number.
     pub(crate) process: Option<String>,
+    /// What the claim is told from others by, where whoever grants it asks for one.
+    pub(crate) nonce: Option<Nonce>,
 }
 
 /// What an attempt works with once it holds the claim.
@@ -79,7 +81,7 @@ pub(crate) async fn carry_out(
     let launched = monotonic();
     let ticket = &options.ticket;
     let node = around.node.clone().unwrap_or_else(host);
-    let claim = match claim(ticket, &node, around.process.clone()) {
+    let claim = match claim(ticket, &node, &around) {
         Ok(claim) => claim,
         Err(message) => return AttemptNews::Unavailable { message },
     };
@@ -109,10 +111,14 @@ pub(crate) async fn carry_out(
     sequence::carry_out(&depot, claim, attempt).await
 }
 
-fn claim(ticket: &Ticket, node: &str, process: Option<String>) -> Result<Claim, String> {
-    let nonce: Nonce = format!("{:016x}", rand::random::<u64>())
-        .parse()
-        .map_err(|error| format!("cannot draw a nonce: {error}"))?;
+fn claim(ticket: &Ticket, node: &str, around: &Around<'_>) -> Result<Claim, String> {
+    let nonce = match &around.nonce {
+        Some(nonce) => nonce.clone(),
+        None => format!("{:016x}", rand::random::<u64>())
+            .parse()
+            .map_err(|error| format!("cannot draw a nonce: {error}"))?,
+    };
+    let process = around.process.clone();
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Ok(Claim {
         attempt: ticket.attempt.clone(),

@@ -1,7 +1,9 @@
 //! What a request says, read so that whatever is wrong with it is answered by a problem
 //! document: axum's own answers are plain text.
 
+use crate::body::Room;
 use crate::problem::Refusal;
+use auria_core::protocol::LARGEST_BODY;
 use axum::Json;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use http::request::Parts;
@@ -28,6 +30,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Said<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+        if let Some(room) = request.extensions().get::<Room>().cloned() {
+            let (parts, body) = request.into_parts();
+            let (value, _room) = room.json(&parts.headers, body, LARGEST_BODY).await?;
+            return Ok(Self(value));
+        }
         match Json::<T>::from_request(request, state).await {
             Ok(Json(body)) => Ok(Self(body)),
             Err(error) => Err(Refusal::new(error.status(), error.body_text())),

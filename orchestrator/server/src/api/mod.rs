@@ -14,6 +14,7 @@ mod vouch;
 
 pub use vouch::{Action, Denied, User, Vouch};
 
+use crate::body::Taken;
 use crate::caller::{bearer, checked_version};
 use crate::idempotency::Turns;
 use crate::objects::{self, Rights, Served};
@@ -22,14 +23,12 @@ use crate::submission::Planner;
 use async_trait::async_trait;
 use auria_core::outcome::Status;
 use auria_core::plan::Plan;
-use auria_core::protocol::{
-    self, API, Checked, LARGEST_BODY, LauncherFacts, PROTOCOL_VERSION, ServerFacts,
-};
+use auria_core::protocol::{self, API, Checked, LauncherFacts, PROTOCOL_VERSION, ServerFacts};
 use auria_core::{RunId, Timestamp};
 use auria_engine::driver;
 use auria_engine::feed::Feed;
 use auria_store::{Journal, Store, runs};
-use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
+use axum::extract::{Extension, FromRef, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -158,6 +157,12 @@ impl std::fmt::Debug for Api {
     }
 }
 
+impl FromRef<Api> for Served {
+    fn from_ref(api: &Api) -> Self {
+        api.0.served.clone()
+    }
+}
+
 /// What this server is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Version {
@@ -211,10 +216,7 @@ impl Api {
         let calls = Router::new()
             .route("/version", get(version))
             .route(protocol::FACTS, get(facts))
-            .route(
-                protocol::CHECK,
-                post(check).layer(DefaultBodyLimit::max(LARGEST_PLAN)),
-            )
+            .route(protocol::CHECK, post(check))
             .route("/runs", get(resources::list).post(resources::submit))
             .route("/runs/{run}", get(resources::show).post(start))
             .route("/runs/{run}/logs", get(logs::logs))
@@ -234,7 +236,6 @@ impl Api {
             objects::routes(self.0.served.clone()).route_layer(axum::middleware::from_fn(checked));
         let all = calls
             .merge(store)
-            .layer(DefaultBodyLimit::max(LARGEST_BODY))
             .layer(axum::middleware::from_fn_with_state(self.clone(), known));
         let router = Router::new()
             .nest(API, all.merge(beside))
@@ -260,6 +261,8 @@ async fn known(
     request.extensions_mut().insert(user);
     request.extensions_mut().insert(Shown(token));
     request.extensions_mut().insert(rights);
+    // For bodies that are read by who knows no more of this API.
+    request.extensions_mut().insert(api.0.served.room().clone());
     Ok(next.run(request).await)
 }
 
@@ -286,8 +289,11 @@ async fn facts(State(api): State<Api>, Extension(user): Extension<User>) -> Json
     })
 }
 
-async fn check(State(api): State<Api>, Json(plan): Json<Plan>) -> Result<Json<Checked>, Refusal> {
-    let checked = api.0.runs.check(&plan).await;
+async fn check(
+    State(api): State<Api>,
+    plan: Taken<Plan, LARGEST_PLAN>,
+) -> Result<Json<Checked>, Refusal> {
+    let checked = api.0.runs.check(&plan.value).await;
     let refusals =
         checked.map_err(|message| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))?;
     Ok(Json(Checked { refusals }))

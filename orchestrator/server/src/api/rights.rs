@@ -1,16 +1,16 @@
 //! What a user may do with the store: look at everything (it holds no secrets: tickets name
-//! them), submit a run with its snapshots, and ask to cancel one. Nothing that happened is
-//! changed, and nothing is deleted.
+//! them), and submit a run with its snapshots. Nothing that happened is changed, and nothing
+//! is deleted; a run's log is its driver's, and who would cancel it has a call of the API's.
 
 use super::{Action, Api};
 use crate::objects::{Rights, Verb};
 use crate::problem::Refusal;
 use async_trait::async_trait;
-use auria_core::outcome::{Decision, LogRecord};
-use auria_core::{Nonce, RunId};
+use auria_core::outcome::Manifest;
+use auria_core::{Digest, Nonce, RunId};
 use auria_store::runs::{RecentRun, RunJson, RunState};
 use auria_store::served::ACCESS;
-use auria_store::{StorePath, layout};
+use auria_store::{Store, StorePath, housekeeping, layout};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -42,34 +42,37 @@ impl UserRights {
 }
 
 /// Whether what `path` marks for deletion is kept: then the mark means nothing any more.
-async fn is_kept(store: &auria_store::Store, path: &StorePath) -> Result<bool, Refusal> {
-    let read = async |path: &StorePath| {
-        let found = store.read_json::<serde_json::Value>(path).await;
-        found.map_err(|error| Refusal::of(&error))
-    };
-    let Some(tombstone) = read(path).await? else {
-        return Ok(true);
-    };
-    let nonce = tombstone.get("nonce").and_then(|nonce| nonce.as_str());
-    let Some(Ok(nonce)) = nonce.map(str::parse::<Nonce>) else {
-        return Ok(false);
-    };
-    let verdict = read(&layout::verdict(&nonce)).await?;
-    Ok(verdict.is_some_and(|verdict| verdict.get("verdict").is_some_and(|v| v == "keep")))
+async fn is_kept(store: &Store, path: &StorePath) -> Result<bool, Refusal> {
+    let kept = housekeeping::is_kept(store, path).await;
+    kept.map_err(|error| Refusal::of(&error))
+}
+
+/// Whether a snapshot may still be written to: it is whole once its manifest stands.
+async fn is_open(store: &Store, digest: &Digest) -> Result<bool, Refusal> {
+    let whole = store.exists(&layout::snapshot_manifest(digest)).await;
+    Ok(!whole.map_err(|error| Refusal::of(&error))?)
+}
+
+/// Whether a line in the list of runs says what its run does.
+async fn is_listed(store: &Store, recent: &RecentRun) -> Result<bool, Refusal> {
+    let path = layout::run_json(&recent.run);
+    let found = store.read_json::<RunJson>(&path).await;
+    let found = found.map_err(|error| Refusal::of(&error))?;
+    Ok(found.is_some_and(|run| RecentRun::of(&run) == *recent))
 }
 
 /// What a user's write is part of.
 enum Part {
-    /// A snapshot's file or manifest.
-    Snapshot,
+    /// A snapshot's file.
+    Snapshot(Digest),
+    /// A snapshot's manifest.
+    Manifest(Digest),
     /// A run.
     Run(RunId),
-    /// A record of a run's log.
-    Log(RunId),
     /// That one run uses another.
     Reference,
     /// The list of runs.
-    Recent(StorePath),
+    Recent,
     /// That a snapshot is to be deleted.
     Tombstone,
     /// What becomes of a tombstone.
@@ -79,20 +82,21 @@ enum Part {
 fn part(path: &StorePath) -> Option<Part> {
     let parts: Vec<_> = path.parts().map(|part| part.as_ref().to_owned()).collect();
     let parts: Vec<_> = parts.iter().map(String::as_str).collect();
-    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    // As paths have it, and in no other spelling.
+    let digest = |text: &str| {
+        let digest: Digest = text.parse().ok()?;
+        (digest.hex() == text).then_some(digest)
+    };
     match parts.as_slice() {
-        ["snapshots", digest, "files", ..] if parts.len() > 3 && is_digest(digest) => {
-            Some(Part::Snapshot)
-        }
-        ["snapshots", digest, "manifest.json"] if is_digest(digest) => Some(Part::Snapshot),
-        ["snapshots", digest, "tombstone"] if is_digest(digest) => Some(Part::Tombstone),
+        ["snapshots", name, "files", _, ..] => Some(Part::Snapshot(digest(name)?)),
+        ["snapshots", name, "manifest.json"] => Some(Part::Manifest(digest(name)?)),
+        ["snapshots", name, "tombstone"] => digest(name).map(|_| Part::Tombstone),
         ["runs", run, "run.json"] => Some(Part::Run(run.parse().ok()?)),
-        ["runs", run, "log", _] => Some(Part::Log(run.parse().ok()?)),
         ["runs", run, "refs", taker] => {
             let _: (RunId, RunId) = (run.parse().ok()?, taker.parse().ok()?);
             Some(Part::Reference)
         }
-        ["recent", _] => Some(Part::Recent(path.clone())),
+        ["recent", _] => Some(Part::Recent),
         ["verdicts", nonce] => {
             let _: Nonce = nonce.parse().ok()?;
             Some(Part::Verdict)
@@ -104,21 +108,21 @@ fn part(path: &StorePath) -> Option<Part> {
 /// What a write needs; none where nobody may.
 fn needed(verb: Verb, path: &StorePath, bytes: Option<&Bytes>) -> Option<Action> {
     match (part(path)?, verb, bytes) {
-        // Snapshots are named by what they hold, and verified by who takes them.
-        (Part::Snapshot, Verb::Write | Verb::Lend | Verb::Create, _) => Some(Action::Create),
+        // Files have their names from the whole that they are a part of: who takes them
+        // compares them with it.
+        (Part::Snapshot(_), Verb::Write | Verb::Lend | Verb::Create, _) => Some(Action::Create),
+        (Part::Manifest(digest), Verb::Create, Some(bytes)) => {
+            let manifest: Manifest = serde_json::from_slice(bytes).ok()?;
+            (manifest.digest() == digest).then_some(Action::Create)
+        }
         (Part::Run(run), Verb::Write | Verb::Create, Some(bytes)) => {
             let record: RunJson = serde_json::from_slice(bytes).ok()?;
             (record.run == run).then_some(Action::Create)
         }
-        // Decisions are the driver's; a request to cancel is anyone's who may.
-        (Part::Log(_), Verb::Create, Some(bytes)) => {
-            let record: LogRecord = serde_json::from_slice(bytes).ok()?;
-            matches!(record.decision, Decision::CancelRequested { .. }).then_some(Action::Update)
-        }
         (Part::Reference, Verb::Write | Verb::Create, Some(_)) => Some(Action::Create),
-        (Part::Recent(key), Verb::Write, Some(bytes)) => {
+        (Part::Recent, Verb::Create, Some(bytes)) => {
             let record: RecentRun = serde_json::from_slice(bytes).ok()?;
-            (layout::recent(&record.run, record.created) == key).then_some(Action::Create)
+            (layout::recent(&record.run, record.created) == *path).then_some(Action::Create)
         }
         (Part::Tombstone, Verb::Delete, _) => Some(Action::Create),
         // Who needs a snapshot may keep it.
@@ -152,9 +156,15 @@ impl Rights for UserRights {
         }
         let action = needed(verb, path, bytes).ok_or_else(Refusal::forbidden)?;
         self.api.0.vouched.vouch(&self.token, action).await?;
+        let store = self.api.0.served.store();
         let allowed = match (part(path), verb, bytes) {
             (Some(Part::Run(_)), Verb::Write, Some(bytes)) => self.may_mark(path, bytes).await?,
-            (Some(Part::Tombstone), ..) => is_kept(self.api.0.served.store(), path).await?,
+            (Some(Part::Tombstone), ..) => is_kept(store, path).await?,
+            (Some(Part::Snapshot(digest)), ..) => is_open(store, &digest).await?,
+            (Some(Part::Recent), _, Some(bytes)) => match serde_json::from_slice(bytes) {
+                Ok(recent) => is_listed(store, &recent).await?,
+                Err(_) => false,
+            },
             _ => true,
         };
         if allowed {
@@ -164,9 +174,6 @@ impl Rights for UserRights {
         }
     }
 
-    async fn stands(&self, path: &StorePath, _bytes: &Bytes) {
-        if let Some(Part::Log(run)) = part(path) {
-            self.api.0.runs.nudge(&run);
-        }
-    }
+    // Nobody waits for what users write: a run is taken up once it is asked for.
+    async fn stands(&self, _: &StorePath, _: &Bytes) {}
 }

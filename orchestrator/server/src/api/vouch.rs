@@ -8,6 +8,7 @@ use auria_core::Digest;
 use http::StatusCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// What a user asks to do with runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +73,13 @@ const MAY: Duration = Duration::from_secs(15);
 const MAY_NOT: Duration = Duration::from_secs(3);
 /// Answers that are remembered.
 const ANSWERS: usize = 4096;
+/// Questions that are under way at once: whoever sends tokens that count for nothing costs
+/// no more than this.
+const AT_ONCE: usize = 16;
+/// How long one waits for its turn to be asked about.
+const TURN: Duration = Duration::from_secs(5);
+/// No token is longer; Kubernetes' have one to two thousand bytes.
+const LONGEST_TOKEN: usize = 16 * 1024;
 
 type Answer = (Result<User, Denied>, Instant);
 
@@ -79,32 +87,56 @@ type Answer = (Result<User, Denied>, Instant);
 pub(super) struct Vouched {
     vouch: Arc<dyn Vouch>,
     answers: Bounded<(Digest, Action), Answer>,
+    turns: Semaphore,
+    turn: Duration,
 }
 
 impl Vouched {
     pub(super) fn new(vouch: Arc<dyn Vouch>) -> Self {
+        Self::with(vouch, TURN)
+    }
+
+    fn with(vouch: Arc<dyn Vouch>, turn: Duration) -> Self {
         Self {
+            turn,
             vouch,
             answers: Bounded::new(ANSWERS),
+            turns: Semaphore::new(AT_ONCE),
         }
+    }
+
+    fn remembered(&self, key: &(Digest, Action)) -> Option<Result<User, Denied>> {
+        let (answer, at) = self.answers.get(key)?;
+        let life = if answer.is_ok() { MAY } else { MAY_NOT };
+        (at.elapsed() < life).then_some(answer)
+    }
+
+    /// Asks, a few at once; of many that want to know the same, one.
+    async fn ask(&self, token: &str, key: (Digest, Action)) -> Result<User, Denied> {
+        let Ok(Ok(_turn)) = tokio::time::timeout(self.turn, self.turns.acquire()).await else {
+            return Err(Denied::Unavailable {
+                message: "too many tokens are asked about at this moment".to_owned(),
+            });
+        };
+        if let Some(answer) = self.remembered(&key) {
+            return answer;
+        }
+        let answer = self.vouch.vouch(token, key.1).await;
+        if !matches!(answer, Err(Denied::Unavailable { .. })) {
+            self.answers.put(key, (answer.clone(), Instant::now()));
+        }
+        answer
     }
 
     /// The user, where they may.
     pub(super) async fn vouch(&self, token: &str, action: Action) -> Result<User, Refusal> {
+        if token.len() > LONGEST_TOKEN {
+            return Err(Refusal::unknown());
+        }
         let key = (Digest::of(token.as_bytes()), action);
-        let remembered = self.answers.get(&key).filter(|(answer, at)| {
-            let life = if answer.is_ok() { MAY } else { MAY_NOT };
-            at.elapsed() < life
-        });
-        let answer = match remembered {
-            Some((answer, _)) => answer,
-            None => {
-                let answer = self.vouch.vouch(token, action).await;
-                if !matches!(answer, Err(Denied::Unavailable { .. })) {
-                    self.answers.put(key, (answer.clone(), Instant::now()));
-                }
-                answer
-            }
+        let answer = match self.remembered(&key) {
+            Some(answer) => answer,
+            None => self.ask(token, key).await,
         };
         answer.map_err(|denied| match &denied {
             Denied::Unknown => Refusal::unknown(),
@@ -116,5 +148,86 @@ impl Vouched {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message.clone())
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AT_ONCE, Action, Denied, User, Vouch, Vouched};
+    use async_trait::async_trait;
+    use futures::future::join_all;
+    use http::StatusCode;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    /// Takes a while for each question.
+    #[derive(Default)]
+    struct Slow {
+        under_way: AtomicUsize,
+        most: AtomicUsize,
+        asked: AtomicUsize,
+    }
+
+    const TAKES: Duration = Duration::from_millis(100);
+
+    #[async_trait]
+    impl Vouch for Slow {
+        async fn vouch(&self, token: &str, _: Action) -> Result<User, Denied> {
+            let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+            self.most.fetch_max(under_way, Ordering::Relaxed);
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(TAKES).await;
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
+            match token {
+                "good" => Ok(User {
+                    name: "gwen".to_owned(),
+                }),
+                _ => Err(Denied::Unknown),
+            }
+        }
+    }
+
+    /// Each question takes a tenth of a second, and nobody waits longer than three of them.
+    fn slow() -> (Arc<Slow>, Vouched) {
+        let slow = Arc::<Slow>::default();
+        let vouched = Vouched::with(Arc::<Slow>::clone(&slow), TAKES * 3);
+        (slow, vouched)
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_tokens_asks_a_few_at_once() {
+        let (slow, vouched) = slow();
+        let tokens: Vec<_> = (0..200).map(|number| format!("bad {number}")).collect();
+        let answers = join_all(
+            tokens
+                .iter()
+                .map(|token| vouched.vouch(token, Action::Read)),
+        )
+        .await;
+        assert_eq!(slow.most.load(Ordering::Relaxed), AT_ONCE);
+        let of = |status| {
+            let refused = answers.iter().filter_map(|answer| answer.as_ref().err());
+            refused.filter(|refusal| refusal.status() == status).count()
+        };
+        let unknown = of(StatusCode::UNAUTHORIZED);
+        assert!((AT_ONCE..=4 * AT_ONCE).contains(&unknown), "{unknown}");
+        assert_eq!(of(StatusCode::SERVICE_UNAVAILABLE), 200 - unknown);
+        let long = "x".repeat(20_000);
+        assert!(vouched.vouch(&long, Action::Read).await.is_err());
+        assert_eq!(slow.asked.load(Ordering::Relaxed), unknown);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_for_all_who_want_to_know_it() {
+        let (slow, vouched) = slow();
+        let answers = join_all((0..100).map(|_| vouched.vouch("good", Action::Read))).await;
+        assert!(answers.iter().all(Result::is_ok));
+        let asked = slow.asked.load(Ordering::Relaxed);
+        assert!(asked <= AT_ONCE, "{asked}");
+        vouched.vouch("good", Action::Read).await.unwrap();
+        assert_eq!(slow.asked.load(Ordering::Relaxed), asked);
+        vouched.vouch("good", Action::Create).await.unwrap();
+        assert_eq!(slow.asked.load(Ordering::Relaxed), asked + 1);
     }
 }

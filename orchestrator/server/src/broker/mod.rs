@@ -3,16 +3,17 @@
 //! commits its outcome, and tells a [`Wake`] what happens. Any replica with the same key
 //! and store answers; nothing is kept but caches. It decides nothing about a run.
 
+mod own;
 mod rights;
 mod standing;
 pub mod token;
 
+use crate::body::Taken;
 use crate::caller::{Bounded, bearer, checked_version};
 use crate::objects::{self, Rights, Served};
 use crate::problem::Refusal;
-use auria_core::outcome::Claim;
 use auria_core::protocol::{
-    self, BROKER, CLAIM_TAKEN, ClaimGrant, ClaimStands, LARGEST_BODY, News, NewsTaken,
+    self, AskedClaim, BROKER, CLAIM_TAKEN, ClaimGrant, ClaimStands, News, NewsTaken,
     PROTOCOL_VERSION, Said, TicketGrant,
 };
 use auria_core::run::AttemptNews;
@@ -20,12 +21,13 @@ use auria_core::{AttemptId, Nonce, Timestamp};
 use auria_engine::executor::{AttemptEvent, Happened};
 use auria_engine::relay::{BrokerAccess, TicketIssuer, Wake};
 use auria_store::{Claimed, Journal, Store, now};
-use axum::extract::{DefaultBodyLimit, Extension, Request, State};
+use axum::extract::{Extension, FromRef, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{StatusCode, header};
+use own::Own;
 use rights::AttemptRights;
 use standing::Standing;
 use std::sync::Arc;
@@ -34,9 +36,11 @@ use token::{Token, TokenKey};
 
 /// How long an attempt may wait for a node before its bootstrap token is of no use.
 pub const BOOTSTRAP_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long a session token lives; launchers get another before its half has passed.
+/// How long a session token lives at most; launchers get another before its half has
+/// passed, as long as their attempt is not over.
 pub const SESSION_LIFE: Duration = Duration::from_secs(24 * 3600);
-/// How long a launcher asks a broker again that does not answer.
+/// How long a launcher asks a broker again that does not answer, and so how long the tokens
+/// of an attempt that is over still let it hear how it ended.
 pub const BROKER_GRACE: Duration = Duration::from_secs(15 * 60);
 /// Sessions whose rights are remembered; those of others are read again.
 const SESSIONS: usize = 10_000;
@@ -126,6 +130,19 @@ impl TicketIssuer for Broker {
             authority: options.authority.clone(),
         }
     }
+
+    fn last_word(&self, attempt: &AttemptId, word: &str) -> Option<AttemptNews> {
+        let (said, nonce, news) = self.0.options.key.last_word(word)?;
+        // A launcher that holds one attempt's token speaks for no other.
+        let own = (said == *attempt).then(|| Own::without_ticket(said, nonce))?;
+        own.is_word(&news).then_some(news)
+    }
+}
+
+impl FromRef<Broker> for Served {
+    fn from_ref(broker: &Broker) -> Self {
+        broker.0.served.clone()
+    }
 }
 
 fn after(life: Duration) -> Timestamp {
@@ -171,7 +188,10 @@ impl Broker {
             .route(protocol::TICKET, get(ticket))
             .route(protocol::CLAIM, post(claim))
             .with_state(self.clone())
-            .route_layer(axum::middleware::from_fn(bootstrap_alone));
+            .route_layer(axum::middleware::from_fn_with_state(
+                self.clone(),
+                bootstrap_alone,
+            ));
         let session = Router::new()
             .route(protocol::NEWS, post(news))
             .with_state(self.clone())
@@ -182,7 +202,6 @@ impl Broker {
             ));
         let all = begin
             .merge(session)
-            .layer(DefaultBodyLimit::max(LARGEST_BODY))
             .layer(axum::middleware::from_fn_with_state(self.clone(), known));
         crate::caller::bounded(Router::new().nest(BROKER, all).fallback(nothing))
     }
@@ -216,6 +235,16 @@ impl Broker {
         ));
         self.0.sessions.put(key, Arc::clone(&rights));
         Ok(rights)
+    }
+
+    /// Lets pass as long as the attempt lives, and those who are to hear how it ended.
+    fn lives(&self, over: Result<Option<Duration>, Refusal>) -> Result<(), Refusal> {
+        match over {
+            Ok(Some(over)) if over > self.0.options.grace => Err(Refusal::unknown()),
+            // A store that does not answer keeps no news from being heard; what is written
+            // is looked at again.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn session(&self, attempt: &AttemptId, nonce: &Nonce) -> String {
@@ -263,14 +292,16 @@ async fn known(
 }
 
 async fn bootstrap_alone(
+    State(broker): State<Broker>,
     Extension(known): Extension<Known>,
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    match known.nonce {
-        None => Ok(next.run(request).await),
-        Some(_) => Err(Refusal::forbidden()),
+    if known.nonce.is_some() {
+        return Err(Refusal::forbidden());
     }
+    broker.lives(broker.0.standing.over_now(&known.attempt).await)?;
+    Ok(next.run(request).await)
 }
 
 async fn session_alone(
@@ -280,6 +311,7 @@ async fn session_alone(
     next: Next,
 ) -> Result<Response, Refusal> {
     let nonce = known.nonce.ok_or_else(Refusal::forbidden)?;
+    broker.lives(broker.0.standing.over_for(&known.attempt).await)?;
     let rights: Arc<dyn Rights> = broker.rights(&known.attempt, &nonce).await?;
     request.extensions_mut().insert(rights);
     Ok(next.run(request).await)
@@ -310,9 +342,13 @@ async fn ticket(
 async fn claim(
     State(broker): State<Broker>,
     Extension(known): Extension<Known>,
-    Json(claim): Json<Claim>,
+    asked: Taken<AskedClaim>,
 ) -> Result<Response, Refusal> {
-    if claim.attempt != known.attempt {
+    let AskedClaim { claim, secret } = asked.value;
+    // The nonce stands in the store for everyone to read: the claim's session is for who
+    // drew it.
+    let drew_it = protocol::nonce_of(&secret).is_some_and(|nonce| nonce == claim.nonce);
+    if claim.attempt != known.attempt || !drew_it {
         return Err(Refusal::forbidden());
     }
     let options = &broker.0.options;
@@ -350,9 +386,9 @@ async fn claim(
 async fn news(
     State(broker): State<Broker>,
     Extension(known): Extension<Known>,
-    Json(news): Json<News>,
+    news: Taken<News>,
 ) -> Result<Json<NewsTaken>, Refusal> {
-    for said in news.said {
+    for said in news.value.said {
         let happened = match said {
             Said::Log { lines } => Happened::Log(lines),
             // What stands in the store is told when it is written there, by whoever saw
@@ -367,7 +403,14 @@ async fn news(
     let life = broker.0.options.session_life.as_millis();
     let left = u128::from(known.expires.millis_since(now()));
     let session = match &known.nonce {
-        Some(nonce) if left * 2 < life => Some(broker.session(&known.attempt, nonce)),
+        // An attempt that is over needs no longer life; where that cannot be told at this
+        // moment, the next news are soon enough.
+        Some(nonce)
+            if left * 2 < life
+                && matches!(broker.0.standing.is_over(&known.attempt).await, Ok(false)) =>
+        {
+            Some(broker.session(&known.attempt, nonce))
+        }
         _ => None,
     };
     Ok(Json(NewsTaken { session }))

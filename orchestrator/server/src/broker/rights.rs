@@ -2,11 +2,12 @@
 //! prefix, end its attempt and commit its step, each once and in its own name. Everything
 //! else is forbidden, whether it exists or not.
 
+use super::own::Own;
 use super::standing::Standing;
 use crate::objects::{Rights, Verb};
 use crate::problem::Refusal;
 use async_trait::async_trait;
-use auria_core::outcome::{Checkpoint, EndRecord, Outcome, Status};
+use auria_core::outcome::{Checkpoint, EndRecord, Outcome};
 use auria_core::protocol::ATTEMPT_LOST;
 use auria_core::run::AttemptNews;
 use auria_core::ticket::{Ticket, TicketInput};
@@ -20,8 +21,7 @@ use std::sync::Arc;
 
 /// The rights of one claim.
 pub(crate) struct AttemptRights {
-    attempt: AttemptId,
-    nonce: Nonce,
+    claimed: Own,
     /// Below these it may do everything.
     own: [StorePath; 2],
     /// Below these, and they themselves, it may read.
@@ -51,8 +51,7 @@ impl AttemptRights {
             claim: layout::claim(&attempt),
             end: layout::attempt_end(&attempt),
             outcome: layout::outcome(&attempt.run, &attempt.step),
-            nonce: nonce.clone(),
-            attempt,
+            claimed: Own::of(ticket, nonce),
             standing,
             wake,
         }
@@ -77,64 +76,16 @@ impl AttemptRights {
                 .any(|prefix| path.prefix_matches(prefix))
     }
 
-    /// Whether an outcome is this attempt's own: it names its claim, and outputs of its
-    /// own prefix alone, since those who take them may read what it names.
-    fn is_own_outcome(&self, outcome: &Outcome) -> bool {
-        let Outcome {
-            version: _,
-            run,
-            step,
-            status,
-            attempt,
-            nonce,
-            attempts: _,
-            cause: _,
-            exit_code: _,
-            message: _,
-            outputs,
-            reused_from,
-            key: _,
-            timings: _,
-            last_lines: _,
-            node: _,
-            started: _,
-            ended: _,
-        } = outcome;
-        let names = outputs.iter().all(|(name, artifact)| {
-            let prefix = layout::output(&self.attempt, &self.nonce, name);
-            let manifest = layout::output_manifest(&self.attempt, &self.nonce, name);
-            artifact.prefix == prefix.as_ref() && artifact.manifest == manifest.as_ref()
-        });
-        (run, step) == (&self.attempt.run, &self.attempt.step)
-            && *attempt == Some(self.attempt.number)
-            && nonce.as_ref() == Some(&self.nonce)
-            && *status == Status::Completed
-            && reused_from.is_none()
-            && names
-    }
-
-    fn is_own_end(&self, end: &EndRecord) -> bool {
-        let own_checkpoint = |checkpoint: &Checkpoint| {
-            checkpoint.attempt == self.attempt.number && checkpoint.nonce == self.nonce
-        };
-        end.attempt == self.attempt
-            && end.nonce.as_ref() == Some(&self.nonce)
-            && end.checkpoint.as_ref().is_none_or(own_checkpoint)
-            && end
-                .published
-                .as_ref()
-                .is_none_or(|outcome| self.is_own_outcome(outcome))
-    }
-
     /// Whether `bytes` may be created at `path`: own files anywhere below the prefix, and
     /// the two records in this attempt's own name.
     fn is_creatable(&self, path: &StorePath, bytes: &Bytes) -> bool {
         if *path == self.outcome {
             return serde_json::from_slice(bytes)
-                .is_ok_and(|outcome: Outcome| self.is_own_outcome(&outcome));
+                .is_ok_and(|outcome: Outcome| self.claimed.is_outcome(&outcome));
         }
         if *path == self.end {
-            return serde_json::from_slice(bytes).is_ok_and(|end: EndRecord| self.is_own_end(&end));
+            return serde_json::from_slice(bytes)
+                .is_ok_and(|end: EndRecord| self.claimed.is_end(&end));
         }
         self.is_own(path)
     }
@@ -192,7 +143,7 @@ impl Rights for AttemptRights {
         // the attempt's chance to count.
         let record = [&self.end, &self.outcome].contains(&path);
         let changes = !matches!(verb, Verb::Read | Verb::List);
-        if changes && !record && self.standing.is_over(&self.attempt, &self.nonce).await? {
+        if changes && !record && self.standing.is_over(&self.claimed.attempt).await? {
             return Err(
                 Refusal::new(StatusCode::FORBIDDEN, "the attempt is over").of_kind(ATTEMPT_LOST)
             );
@@ -202,7 +153,7 @@ impl Rights for AttemptRights {
 
     async fn stands(&self, path: &StorePath, bytes: &Bytes) {
         let news = if *path == self.outcome {
-            self.standing.over(&self.attempt, &self.nonce);
+            self.standing.over(&self.claimed.attempt);
             match serde_json::from_slice::<Outcome>(bytes) {
                 Ok(outcome) => AttemptNews::Committed {
                     outcome: Arc::new(outcome),
@@ -210,6 +161,7 @@ impl Rights for AttemptRights {
                 Err(_) => return,
             }
         } else if *path == self.end {
+            self.standing.over(&self.claimed.attempt);
             match serde_json::from_slice::<EndRecord>(bytes) {
                 Ok(end) => AttemptNews::Ended { end },
                 Err(_) => return,
@@ -218,7 +170,7 @@ impl Rights for AttemptRights {
             return;
         };
         self.wake.tell(AttemptEvent {
-            attempt: self.attempt.clone(),
+            attempt: self.claimed.attempt.clone(),
             happened: Happened::News(news),
         });
     }

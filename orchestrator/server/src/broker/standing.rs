@@ -1,10 +1,11 @@
-//! Whether an attempt can still count: no outcome of its step stands, and no driver gave
-//! it up. Read from the store now and then, and remembered; what is over stays so.
+//! Whether an attempt can still count: no outcome of its step stands, it left no end, and
+//! no driver gave it up. Read from the store now and then, and remembered; what is over
+//! stays so.
 
 use crate::caller::Bounded;
 use crate::problem::Refusal;
 use auria_core::outcome::Decision;
-use auria_core::{AttemptId, Nonce, RunId, StepPath};
+use auria_core::{AttemptId, RunId, StepPath};
 use auria_store::{Journal, Store, StoreError};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ const RUNS: usize = 1_000;
 #[derive(Clone, Copy)]
 enum Known {
     Open { at: Instant },
-    Over,
+    Over { since: Instant },
 }
 
 /// How far a run's log was read, and whom it gives up.
@@ -32,7 +33,7 @@ struct Log {
 /// What is known of attempts.
 pub(super) struct Standing {
     store: Store,
-    attempts: Bounded<(AttemptId, Nonce), Known>,
+    attempts: Bounded<AttemptId, Known>,
     logs: Bounded<RunId, Log>,
 }
 
@@ -45,42 +46,61 @@ impl Standing {
         }
     }
 
-    /// This attempt's step has an outcome.
-    pub(super) fn over(&self, attempt: &AttemptId, nonce: &Nonce) {
-        let key = (attempt.clone(), nonce.clone());
-        self.attempts.put(key, Known::Over);
+    /// This attempt has ended, or its step has an outcome.
+    pub(super) fn over(&self, attempt: &AttemptId) {
+        if !matches!(self.attempts.get(attempt), Some(Known::Over { .. })) {
+            let since = Instant::now();
+            self.attempts.put(attempt.clone(), Known::Over { since });
+        }
     }
 
     /// Whether nothing that this attempt writes can count any more.
-    pub(super) async fn is_over(
-        &self,
-        attempt: &AttemptId,
-        nonce: &Nonce,
-    ) -> Result<bool, Refusal> {
-        let key = (attempt.clone(), nonce.clone());
-        match self.attempts.get(&key) {
-            Some(Known::Over) => return Ok(true),
-            Some(Known::Open { at }) if at.elapsed() < FRESH => return Ok(false),
+    pub(super) async fn is_over(&self, attempt: &AttemptId) -> Result<bool, Refusal> {
+        Ok(self.over_for(attempt).await?.is_some())
+    }
+
+    /// For how long it has been known that nothing of this attempt can count any more.
+    pub(super) async fn over_for(&self, attempt: &AttemptId) -> Result<Option<Duration>, Refusal> {
+        match self.attempts.get(attempt) {
+            Some(Known::Open { at }) if at.elapsed() < FRESH => return Ok(None),
             // The others go on with what was known while this one looks.
-            Some(Known::Open { .. }) => self
-                .attempts
-                .put(key.clone(), Known::Open { at: Instant::now() }),
-            None => {}
+            Some(Known::Open { .. }) => self.open(attempt),
+            Some(Known::Over { .. }) | None => {}
+        }
+        let over = self.over_now(attempt).await?;
+        if over.is_none() {
+            self.open(attempt);
+        }
+        Ok(over)
+    }
+
+    /// The same, looked for anew; that it is open is not remembered, since whoever claims
+    /// may long since have lost when it writes for the first time.
+    pub(super) async fn over_now(&self, attempt: &AttemptId) -> Result<Option<Duration>, Refusal> {
+        if let Some(Known::Over { since }) = self.attempts.get(attempt) {
+            return Ok(Some(since.elapsed()));
         }
         let over = self.look(attempt).await;
-        let over = over.map_err(|error| Refusal::of(&error))?;
-        let known = if over {
-            Known::Over
-        } else {
-            Known::Open { at: Instant::now() }
-        };
-        self.attempts.put(key, known);
-        Ok(over)
+        if !over.map_err(|error| Refusal::of(&error))? {
+            return Ok(None);
+        }
+        self.over(attempt);
+        Ok(Some(Duration::ZERO))
+    }
+
+    fn open(&self, attempt: &AttemptId) {
+        // What ended while somebody looked stays over.
+        if !matches!(self.attempts.get(attempt), Some(Known::Over { .. })) {
+            let at = Instant::now();
+            self.attempts.put(attempt.clone(), Known::Open { at });
+        }
     }
 
     async fn look(&self, attempt: &AttemptId) -> Result<bool, StoreError> {
         let journal = Journal::new(self.store.clone(), attempt.run.clone());
-        if journal.read_outcome(&attempt.step).await?.is_some() {
+        if journal.read_outcome(&attempt.step).await?.is_some()
+            || journal.read_end(attempt).await?.is_some()
+        {
             return Ok(true);
         }
         let mut log = self.logs.get(&attempt.run).unwrap_or_default();

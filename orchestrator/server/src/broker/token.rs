@@ -3,7 +3,8 @@
 //! that was granted. Each broker that has the key reads those of every other. Nothing is
 //! kept: a token stands for itself until it expires.
 
-use auria_core::{AttemptId, Nonce, Timestamp};
+use auria_core::run::AttemptNews;
+use auria_core::{AttemptId, Nonce, Timestamp, last_word};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use std::fmt;
@@ -84,9 +85,25 @@ impl TokenKey {
                 )
             }
         };
-        let mac = self.mac(&text).finalize().into_bytes();
+        self.whole(&text)
+    }
+
+    /// The token of which `said` is all but the signature.
+    fn whole(&self, said: &str) -> String {
+        let mac = self.mac(said).finalize().into_bytes();
         let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{text}/{hex}")
+        format!("{said}/{hex}")
+    }
+
+    /// The news of a launcher's last word, and the claim that it was granted: none where
+    /// `word` is not sealed under a session token of this key's. One that has expired by
+    /// now will do: the word was said before.
+    pub(crate) fn last_word(&self, word: &str) -> Option<(AttemptId, Nonce, AttemptNews)> {
+        let (said, news) = last_word::open(word, |said| Some(self.whole(said)))?;
+        match parse(&said)? {
+            Token::Session { attempt, nonce, .. } => Some((attempt, nonce, news)),
+            Token::Bootstrap { .. } => None,
+        }
     }
 
     /// What `text` says, where this key signed it and it has not expired.
@@ -95,31 +112,38 @@ impl TokenKey {
         let mac = unhex(mac)?;
         // In constant time.
         self.mac(said).verify_slice(&mac).ok()?;
-        let mut parts = said.split('/');
-        let (version, kind) = (parts.next()?, parts.next()?);
-        let attempt = AttemptId {
-            run: parts.next()?.parse().ok()?,
-            step: parts.next()?.parse().ok()?,
-            number: parts.next()?.parse().ok()?,
-        };
-        let nonce = match kind {
-            "bootstrap" => None,
-            "session" => Some(parts.next()?.parse().ok()?),
-            _ => return None,
-        };
-        let expires = Timestamp(parts.next()?.parse().ok()?);
-        if version != VERSION || parts.next().is_some() || now >= expires {
-            return None;
-        }
-        Some(match nonce {
-            None => Token::Bootstrap { attempt, expires },
-            Some(nonce) => Token::Session {
-                attempt,
-                nonce,
-                expires,
-            },
-        })
+        let token = parse(said)?;
+        let (Token::Bootstrap { expires, .. } | Token::Session { expires, .. }) = &token;
+        (now < *expires).then_some(token)
     }
+}
+
+/// What stands before a token's signature.
+fn parse(said: &str) -> Option<Token> {
+    let mut parts = said.split('/');
+    let (version, kind) = (parts.next()?, parts.next()?);
+    let attempt = AttemptId {
+        run: parts.next()?.parse().ok()?,
+        step: parts.next()?.parse().ok()?,
+        number: parts.next()?.parse().ok()?,
+    };
+    let nonce = match kind {
+        "bootstrap" => None,
+        "session" => Some(parts.next()?.parse().ok()?),
+        _ => return None,
+    };
+    let expires = Timestamp(parts.next()?.parse().ok()?);
+    if version != VERSION || parts.next().is_some() {
+        return None;
+    }
+    Some(match nonce {
+        None => Token::Bootstrap { attempt, expires },
+        Some(nonce) => Token::Session {
+            attempt,
+            nonce,
+            expires,
+        },
+    })
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -10,7 +10,9 @@ use auria_engine::relay::TicketIssuer;
 use auria_store::logs::LogReader;
 use auria_store::testing::Weed;
 use auria_store::{artifact, layout, snapshot};
-use std::time::Duration;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+use std::time::{Duration, Instant};
 
 pub(crate) async fn steps_hand_on_files_through_a_folder() {
     steps_hand_on_files(World::new(Behind::Folder).await).await;
@@ -187,4 +189,53 @@ pub(crate) async fn a_broker_that_is_started_anew_goes_on() {
     assert!(ended.await.unwrap().success());
     let outcome = world.outcome(&step).await.unwrap();
     assert_eq!(outcome.outputs["made"].bytes, 5);
+}
+
+/// A Pod may be asked to end before its launcher has a handler for that: what came meanwhile
+/// is heard then, and the new start on the way does not lose it.
+pub(crate) async fn a_stop_that_comes_early_is_heard() {
+    let mut world = World::new(Behind::Folder).await;
+    let step = ticket("never", &[text("exit 0")]);
+    // Nobody answers, so that nothing else ends it for a quarter of an hour.
+    world.end_broker().await;
+    let mut command = world.pod(&world.broker.issue(&step.attempt));
+    let ended = tokio::task::spawn_blocking(move || {
+        // As process 1 has it, whom no signal reaches that it has no handler for: it comes
+        // before the launcher's first instruction, and waits.
+        let term = SigSet::from(Signal::SIGTERM);
+        term.thread_block().unwrap();
+        let mut launcher = command.spawn().unwrap();
+        term.thread_unblock().unwrap();
+        let pid = Pid::from_raw(launcher.id().try_into().unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        let begun = Instant::now();
+        loop {
+            if let Some(ended) = launcher.try_wait().unwrap() {
+                return Some(ended);
+            }
+            if begun.elapsed() > Duration::from_secs(30) {
+                launcher.kill().unwrap();
+                launcher.wait().unwrap();
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    let ended = ended.await.unwrap().expect("it never heard of it");
+    assert_eq!(ended.code(), Some(10), "{ended}");
+    // Nor does the command hold such signals back.
+    world.start_broker();
+    let step = ticket(
+        "masks",
+        &[text("grep -E '^Sig(Blk|Ign)' /proc/self/status")],
+    );
+    assert!(world.launch(&step).await.success());
+    let outcome = world.outcome(&step).await.unwrap();
+    let term = 1 << (Signal::SIGTERM as u64 - 1);
+    for line in &outcome.last_lines {
+        let mask = line.split_whitespace().last().unwrap();
+        let mask = u64::from_str_radix(mask, 16).unwrap();
+        assert_eq!(mask & term, 0, "{line}");
+    }
+    assert_eq!(outcome.last_lines.len(), 2);
 }

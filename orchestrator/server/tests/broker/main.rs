@@ -8,11 +8,14 @@
     reason = "a test owns its tasks and its environment"
 )]
 
+mod asker;
 mod attempts;
+mod bounds;
 mod bulk;
 mod refusals;
 mod remote;
 mod secrets;
+mod sessions;
 mod users;
 mod world;
 
@@ -76,22 +79,28 @@ macro_rules! cases {
 }
 
 cases! {
+    attempts::a_stop_that_comes_early_is_heard,
     attempts::a_broker_that_is_started_anew_goes_on,
     attempts::steps_hand_on_files_through_a_bucket,
     attempts::steps_hand_on_files_through_a_folder,
+    bounds::one_refused_url_is_the_only_one,
+    bounds::what_is_too_large_is_refused,
+    bounds::what_stands_in_the_way_may_be_of_any_size,
+    bounds::who_stalls_is_let_go,
     bulk::much_goes_straight_to_a_bucket,
-    refusals::a_claim_is_granted_once,
     refusals::a_session_stays_within_its_claim,
     refusals::an_attempt_speaks_for_itself_alone,
     refusals::nobody_passes_without_a_token_that_counts,
     refusals::nothing_is_signed_for_an_attempt_that_has_lost,
-    refusals::what_is_too_large_is_refused,
     remote::a_bucket_behind_http_is_a_store,
     remote::a_folder_behind_http_is_a_store,
     remote::one_creator_wins_through_a_server,
     secrets::a_step_finds_no_token,
+    sessions::a_claim_is_granted_once,
+    sessions::a_last_word_is_the_launchers,
+    sessions::a_session_ends_with_its_attempt,
     users::a_run_is_canceled_in_the_name_of_who_asks,
-    users::a_user_submits_and_cancels_over_the_api,
+    users::a_user_submits_over_the_api,
     users::changes_of_a_run_come_as_events,
     users::nobody_gets_into_the_api_without_being_vouched_for,
 }

@@ -1,173 +1,18 @@
 //! What a broker refuses, request by request: without a token, with one that counts for
 //! something else, and everything beyond the rights of one claim.
 
-use crate::world::{Behind, World, text, ticket};
-use auria_core::outcome::{Claim, Decision, EndRecord, LogRecord, Outcome, Status, Timings};
+use crate::asker::{
+    Asked, Asker, NONCE, OTHER, asks, claim, encode, end, id, outcome, post, put, read, sign,
+    write_ticket,
+};
+use crate::world::{Behind, World};
+use auria_core::outcome::{Decision, LogRecord, Outcome, Status};
 use auria_core::plan::DataType;
-use auria_core::protocol::{BROKER, ClaimGrant, PROTOCOL_VERSION, Sign, SignFor, SignRequest};
-use auria_core::ticket::Ticket;
-use auria_core::{AttemptId, Digest, Nonce, Timestamp};
+use auria_core::protocol::SignFor;
+use auria_core::{AttemptId, Digest, Timestamp};
 use auria_engine::relay::TicketIssuer;
-use auria_store::{Journal, layout};
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
-
-const NONCE: &str = "00000000000000aa";
-const OTHER: &str = "00000000000000bb";
-
-/// Asks without the checks of the real client.
-struct Asker<'a> {
-    world: &'a World,
-    client: reqwest::Client,
-}
-
-/// What is asked: method, path below the broker's base, query, body.
-type Asked<'a> = (&'static str, &'static str, Vec<(&'a str, &'a str)>, Vec<u8>);
-
-impl<'a> Asker<'a> {
-    fn new(world: &'a World) -> Self {
-        let authority = world.broker.issue(&id("step")).authority;
-        let certificate = reqwest::Certificate::from_pem(authority.as_bytes()).unwrap();
-        let client = reqwest::Client::builder()
-            .tls_certs_only([certificate])
-            .build()
-            .unwrap();
-        Self { world, client }
-    }
-
-    async fn ask(&self, token: Option<&str>, asked: &Asked<'_>) -> (u16, String) {
-        let (method, path, query, body) = asked;
-        let base = self.world.broker.issue(&id("step")).url;
-        let mut url = reqwest::Url::parse(&format!("{base}{BROKER}{path}")).unwrap();
-        if !query.is_empty() {
-            url.query_pairs_mut().extend_pairs(query);
-        }
-        let mut request = self
-            .client
-            .request(method.parse().unwrap(), url)
-            .header("auria-protocol", PROTOCOL_VERSION)
-            .header("content-type", "application/json")
-            .body(body.clone());
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap())
-    }
-
-    async fn claim(&self, id: &AttemptId, nonce: &str) -> (u16, String) {
-        let token = self.world.broker.issue(id).token;
-        let asked = ("POST", "/claim", Vec::new(), encode(&claim(id, nonce)));
-        self.ask(Some(&token), &asked).await
-    }
-
-    async fn session(&self, id: &AttemptId, nonce: &str) -> String {
-        let (status, body) = self.claim(id, nonce).await;
-        assert_eq!(status, 200, "{body}");
-        serde_json::from_str::<ClaimGrant>(&body).unwrap().session
-    }
-}
-
-fn encode(value: &impl serde::Serialize) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap()
-}
-
-fn id(step: &str) -> AttemptId {
-    ticket(step, &[text("true")]).attempt
-}
-
-fn claim(id: &AttemptId, nonce: &str) -> Claim {
-    Claim {
-        attempt: id.clone(),
-        nonce: nonce.parse().unwrap(),
-        host: "host".to_owned(),
-        boot_id: String::new(),
-        process: "1".to_owned(),
-        claimed: Timestamp(1),
-    }
-}
-
-fn outcome(id: &AttemptId, nonce: &str) -> Outcome {
-    let nonce: Nonce = nonce.parse().unwrap();
-    let place = layout::output(id, &nonce, "made");
-    let made = auria_core::outcome::Artifact {
-        prefix: place.to_string(),
-        manifest: layout::output_manifest(id, &nonce, "made").to_string(),
-        data_type: DataType::UriFolder,
-        files: 1,
-        bytes: 1,
-        digest: Digest::of(b"x"),
-    };
-    Outcome {
-        version: 1,
-        run: id.run.clone(),
-        step: id.step.clone(),
-        status: Status::Completed,
-        attempt: Some(id.number),
-        nonce: Some(nonce),
-        attempts: 1,
-        cause: None,
-        exit_code: Some(0),
-        message: None,
-        outputs: BTreeMap::from([("made".to_owned(), made)]),
-        reused_from: None,
-        key: None,
-        timings: Timings::default(),
-        last_lines: Vec::new(),
-        node: None,
-        started: None,
-        ended: Timestamp(2),
-    }
-}
-
-fn end(id: &AttemptId, nonce: &str) -> EndRecord {
-    EndRecord {
-        attempt: id.clone(),
-        nonce: Some(nonce.parse().unwrap()),
-        cause: auria_core::outcome::Cause::Exit,
-        exit_code: Some(1),
-        message: String::new(),
-        last_lines: Vec::new(),
-        timings: Timings::default(),
-        checkpoint: None,
-        published: None,
-        node: None,
-        started: None,
-        ended: Timestamp(2),
-    }
-}
-
-async fn write_ticket(world: &World, step: &str) -> Ticket {
-    let ticket = ticket(step, &[text("true")]);
-    world.journal(&ticket).write_ticket(&ticket).await.unwrap();
-    ticket
-}
-
-fn read(path: &str) -> Asked<'_> {
-    ("GET", "/store/object", vec![("path", path)], Vec::new())
-}
-
-fn put<'a>(path: &'a str, mode: &'a str, body: impl Into<Vec<u8>>) -> Asked<'a> {
-    let query = vec![("path", path), ("mode", mode)];
-    ("PUT", "/store/object", query, body.into())
-}
-
-fn sign(path: &str, to: SignFor) -> Asked<'static> {
-    let requests = vec![SignRequest {
-        path: path.to_owned(),
-        to,
-    }];
-    (
-        "POST",
-        "/store/sign",
-        Vec::new(),
-        encode(&Sign { requests }),
-    )
-}
-
-fn post(path: &'static str, body: &Value) -> Asked<'static> {
-    ("POST", path, Vec::new(), encode(body))
-}
+use auria_store::Journal;
+use serde_json::json;
 
 /// One request of each kind.
 fn every_kind(own: &str) -> Vec<Asked<'_>> {
@@ -177,7 +22,7 @@ fn every_kind(own: &str) -> Vec<Asked<'_>> {
             "POST",
             "/claim",
             Vec::new(),
-            encode(&claim(&id("step"), NONCE)),
+            encode(&asks(&id("step"), NONCE)),
         ),
         ("POST", "/news", Vec::new(), b"{\"said\": []}".to_vec()),
         ("GET", "/store", Vec::new(), Vec::new()),
@@ -247,30 +92,6 @@ pub(crate) async fn nobody_passes_without_a_token_that_counts() {
         let (status, _) = asker.ask(Some(&session), &asked).await;
         assert_eq!(status == 403, begins, "{asked:?}: {status}");
     }
-}
-
-pub(crate) async fn a_claim_is_granted_once() {
-    let world = World::new(Behind::Folder).await;
-    let step = write_ticket(&world, "step").await.attempt;
-    let other = write_ticket(&world, "other").await.attempt;
-    let asker = Asker::new(&world);
-    let first = asker.session(&step, NONCE).await;
-    // The answer was lost: the same launcher asks again.
-    let again = asker.session(&step, NONCE).await;
-    for token in [&first, &again] {
-        let asked = ("GET", "/store", Vec::new(), Vec::new());
-        assert_eq!(asker.ask(Some(token), &asked).await.0, 200);
-    }
-    let (status, body) = asker.claim(&step, OTHER).await;
-    assert_eq!(status, 409);
-    let stands: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(stands["claim"]["nonce"], NONCE);
-    // Another attempt's token does not claim this one.
-    let token = world.broker.issue(&other).token;
-    let asked = ("POST", "/claim", Vec::new(), encode(&claim(&step, NONCE)));
-    assert_eq!(asker.ask(Some(&token), &asked).await.0, 403);
-    let told = world.heard.all();
-    assert!(told.iter().all(|event| event.attempt == step), "{told:?}");
 }
 
 pub(crate) async fn a_session_stays_within_its_claim() {
@@ -354,7 +175,7 @@ pub(crate) async fn a_session_stays_within_its_claim() {
                 // The prefix itself is no object, and nothing is told of it.
                 continue;
             }
-            let (status, body) = asker.ask(Some(&session), &asked).await;
+            let (status, body) = asker.answer(Some(&session), &asked).await;
             assert_eq!(status, 403, "{asked:?}: {body}");
             assert!(!body.contains("secret"), "{body}");
         }
@@ -421,6 +242,19 @@ pub(crate) async fn an_attempt_speaks_for_itself_alone() {
         changed(|o| o.status = Status::Reused),
         changed(|o| o.status = Status::Failed),
         changed(|o| o.run = "other-1".parse().unwrap()),
+        changed(|o| o.version = 2),
+        // The ticket's outputs, of its types, and no others; and its key, by which other
+        // runs would take them.
+        changed(|o| o.key = Some(Digest::of(b"another step's"))),
+        changed(|o| o.outputs.clear()),
+        changed(|o| o.outputs.get_mut("made").unwrap().data_type = DataType::UriFile),
+        changed(|o| {
+            let place = |folder: &str| format!("runs/test-1/data/step/1-{NONCE}/{folder}/more");
+            let mut more = o.outputs["made"].clone();
+            more.prefix = place("outputs");
+            more.manifest = format!("{}.json", place("manifests"));
+            o.outputs.insert("more".to_owned(), more);
+        }),
         changed(|o| {
             o.reused_from = Some(auria_core::outcome::ReuseSource {
                 run: "other-1".parse().unwrap(),
@@ -441,7 +275,9 @@ pub(crate) async fn an_attempt_speaks_for_itself_alone() {
         );
     }
     let mut published = end(&step, NONCE);
-    published.published = Some(Box::new(wrong[8].clone()));
+    published.published = Some(Box::new(wrong.last().unwrap().clone()));
+    let mut keyed = end(&step, NONCE);
+    keyed.published = Some(Box::new(changed(|o| o.key = Some(Digest::of(b"x")))));
     let mut checkpoint = end(&step, NONCE);
     checkpoint.checkpoint = Some(auria_core::outcome::Checkpoint {
         attempt: 7,
@@ -452,6 +288,7 @@ pub(crate) async fn an_attempt_speaks_for_itself_alone() {
     unclaimed.nonce = None;
     for wrong in [
         published,
+        keyed,
         checkpoint,
         unclaimed,
         end(&step, OTHER),
@@ -476,7 +313,7 @@ pub(crate) async fn an_attempt_speaks_for_itself_alone() {
     // The step has its outcome: nothing of it is written any more, by whoever made it.
     let own = format!("runs/test-1/data/step/1-{NONCE}/outputs/made/file");
     for asked in [put(&own, "overwrite", "x"), sign(&own, SignFor::Put)] {
-        let (status, body) = asker.ask(Some(&session), &asked).await;
+        let (status, body) = asker.answer(Some(&session), &asked).await;
         assert_eq!(status, 403, "{body}");
         assert!(body.contains("auria:attempt-lost"), "{body}");
     }
@@ -522,7 +359,7 @@ pub(crate) async fn nothing_is_signed_for_an_attempt_that_has_lost() {
             post("/store/parts/begin", &json!({"path": own})),
             post("/store/delete", &json!({"paths": [own]})),
         ] {
-            let (status, body) = asker.ask(Some(session), &asked).await;
+            let (status, body) = asker.answer(Some(session), &asked).await;
             assert_eq!(status, 403, "{asked:?}: {body}");
             assert!(body.contains("auria:attempt-lost"), "{body}");
         }
@@ -541,52 +378,4 @@ pub(crate) async fn nothing_is_signed_for_an_attempt_that_has_lost() {
             .0,
         200
     );
-}
-
-pub(crate) async fn what_is_too_large_is_refused() {
-    let world = World::new(Behind::Folder).await;
-    let step = write_ticket(&world, "step").await.attempt;
-    let asker = Asker::new(&world);
-    let session = asker.session(&step, NONCE).await;
-    let own = format!("runs/test-1/data/step/1-{NONCE}/outputs/made/file");
-    let large = vec![b' '; auria_core::protocol::LARGEST_BODY + 1];
-    for asked in [
-        put(&own, "create", large.clone()),
-        ("POST", "/news", Vec::new(), large.clone()),
-        ("POST", "/store/sign", Vec::new(), large),
-    ] {
-        assert_eq!(
-            asker.ask(Some(&session), &asked).await.0,
-            413,
-            "{}",
-            asked.1
-        );
-    }
-    let many = vec![own.clone(); auria_core::protocol::MOST_DELETED + 1];
-    let asked = post("/store/delete", &json!({"paths": many}));
-    assert_eq!(asker.ask(Some(&session), &asked).await.0, 413);
-    let requests = vec![
-        SignRequest {
-            path: own,
-            to: SignFor::Get,
-        };
-        auria_core::protocol::MOST_SIGNED + 1
-    ];
-    let asked = (
-        "POST",
-        "/store/sign",
-        Vec::new(),
-        encode(&Sign { requests }),
-    );
-    assert_eq!(asker.ask(Some(&session), &asked).await.0, 413);
-    let other_version = asker
-        .client
-        .get(format!("{}{BROKER}/store", world.broker.issue(&step).url))
-        .bearer_auth(&session)
-        .header("auria-protocol", 2);
-    let answer = other_version.send().await.unwrap();
-    assert_eq!(answer.status(), 400);
-    assert_eq!(answer.headers()["content-type"], "application/problem+json");
-    let problem: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-    assert_eq!(problem["type"], "auria:protocol-version");
 }

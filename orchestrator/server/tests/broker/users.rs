@@ -6,13 +6,14 @@ use crate::world::{Behind, World};
 use async_trait::async_trait;
 use auria_core::outcome::{Decision, LogRecord, RunEnd, Status};
 use auria_core::protocol::API;
-use auria_core::{RunId, Timestamp};
+use auria_core::{Digest, RunId, Timestamp};
 use auria_engine::feed::Feed;
 use auria_server::Listening;
 use auria_server::api::{Action, Api, ApiOptions, Denied, NotStarted, Runs, User, Vouch};
 use auria_store::remote::{Remote, RemoteOptions};
-use auria_store::runs::RunState;
-use auria_store::{Append, ErrorKind, Journal, Store, StorePath, layout, runs, snapshot};
+use auria_store::runs::{RecentRun, RunJson, RunState};
+use auria_store::{ErrorKind, Journal, Store, StorePath, layout, runs, snapshot};
+use object_store::{ObjectStore, PutMode, PutOptions};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
@@ -152,7 +153,7 @@ fn cancel(seq: u64) -> LogRecord {
     }
 }
 
-pub(crate) async fn a_user_submits_and_cancels_over_the_api() {
+pub(crate) async fn a_user_submits_over_the_api() {
     let served = Served::new().await;
     let store = served.store("writer").await.unwrap();
     // As `submit` does it: the run, its snapshot, ready.
@@ -176,13 +177,8 @@ pub(crate) async fn a_user_submits_and_cancels_over_the_api() {
         .ask("POST", &format!("{API}/runs/kathi-1"), Some("writer"))
         .await;
     assert_eq!(answer.0, 202);
-    // As `cancel` does it.
-    let journal = Journal::new(store.clone(), record.run.clone());
-    assert_eq!(journal.append(&cancel(1)).await.unwrap(), Append::Won);
-    assert_eq!(
-        *served.started.asked.lock().unwrap(),
-        ["start kathi-1 by wanda", "nudge kathi-1"]
-    );
+    let asked = served.started.asked.lock().unwrap().clone();
+    assert_eq!(asked, ["start kathi-1 by wanda"]);
 
     // What is not a user's to write.
     let denied = |result: Result<(), auria_store::StoreError>, what: &str| {
@@ -205,14 +201,19 @@ pub(crate) async fn a_user_submits_and_cancels_over_the_api() {
         denied(store.write(&StorePath::from(path), "x").await, path);
     }
     denied(store.delete(&layout::run_json(&record.run)).await, "delete");
-    let mut took_over = cancel(2);
+    // A run's log is its driver's: also what asks to cancel it has a call of its own.
+    let journal = Journal::new(store.clone(), record.run.clone());
+    let mut took_over = cancel(1);
+    took_over.epoch = u64::MAX;
     took_over.decision = Decision::TookOver {
         driver: "wanda".to_owned(),
     };
-    assert_eq!(
-        journal.append(&took_over).await.unwrap_err().kind(),
-        ErrorKind::Denied
-    );
+    for mine in [took_over, cancel(1)] {
+        let kind = journal.append(&mine).await.unwrap_err().kind();
+        assert_eq!(kind, ErrorKind::Denied, "{mine:?}");
+    }
+    let path = layout::log_record(&record.run, 1);
+    denied(store.write_json(&path, &cancel(1)).await, "a log");
     let mut stolen = record.clone();
     stolen.nonce = fixtures::nonce(9);
     denied(
@@ -225,6 +226,8 @@ pub(crate) async fn a_user_submits_and_cancels_over_the_api() {
         runs::create(&store, &stolen).await.is_err(),
         "the name is taken"
     );
+
+    snapshots_and_lists_are_made_once(&served, &record, &scanned.digest).await;
 
     // Who may look alone.
     let reader = served.store("reader").await.unwrap();
@@ -294,6 +297,55 @@ pub(crate) async fn a_run_is_canceled_in_the_name_of_who_asks() {
     journal.end_run(&end).await.unwrap();
     writer.cancel(&ended.run).await.unwrap();
     assert_eq!(journal.whole_log().await.unwrap(), []);
+}
+
+/// What others submitted is not written over, and what is new says what it is.
+async fn snapshots_and_lists_are_made_once(served: &Served, record: &RunJson, digest: &Digest) {
+    let store = served.store("writer").await.unwrap();
+    let denied = async |path: StorePath, create: bool, bytes: &str| {
+        let mode = if create {
+            PutMode::Create
+        } else {
+            PutMode::Overwrite
+        };
+        let options = PutOptions::from(mode);
+        let payload = bytes.to_owned().into();
+        let wrote = store.objects().put_opts(&path, payload, options).await;
+        assert!(
+            matches!(wrote, Err(object_store::Error::PermissionDenied { .. })),
+            "{path} with {bytes}: {wrote:?}"
+        );
+    };
+    let manifest = layout::snapshot_manifest(digest);
+    let stands = served.world.store.read(&manifest).await.unwrap().unwrap();
+    let stands = String::from_utf8(stands.to_vec()).unwrap();
+    denied(manifest.clone(), false, &stands).await;
+    denied(manifest, true, "{\"entries\": []}").await;
+    let file = layout::snapshot_files(digest).join("run.sh");
+    denied(file.clone(), false, "false").await;
+    denied(file, true, "false").await;
+    // A new one: its files, and no manifest but its own.
+    let new = Digest::of(b"another");
+    let file = layout::snapshot_files(&new).join("run.sh");
+    store.write(&file, "true").await.unwrap();
+    denied(layout::snapshot_manifest(&new), true, &stands).await;
+    let shouted = new.hex().to_uppercase();
+    let path = StorePath::from(format!("snapshots/{shouted}/files/run.sh"));
+    denied(path, false, "true").await;
+
+    let recent = RecentRun::of(record);
+    let line = |recent: &RecentRun| serde_json::to_string(recent).unwrap();
+    let place = |recent: &RecentRun| layout::recent(&recent.run, recent.created);
+    denied(place(&recent), false, &line(&recent)).await;
+    let mut unheard = recent.clone();
+    unheard.run = "unheard-1".parse().unwrap();
+    let mut later = recent.clone();
+    later.created = Timestamp(recent.created.0 + 1);
+    let mut other = recent.clone();
+    other.pipeline = "another".to_owned();
+    for wrong in [unheard, later, other] {
+        denied(place(&wrong), true, &line(&wrong)).await;
+    }
 }
 
 pub(crate) async fn nobody_gets_into_the_api_without_being_vouched_for() {

@@ -1,12 +1,12 @@
 //! A broker with what stands behind it and what calls it.
 
-use auria_core::AttemptId;
 use auria_core::outcome::Outcome;
 use auria_core::plan::{
     DataType, Environment, Network, ProcessEnvironment, Template, TemplatePart,
 };
 use auria_core::resources::Resources;
 use auria_core::ticket::{TICKET_VERSION, Ticket};
+use auria_core::{AttemptId, Timestamp};
 use auria_engine::executor::AttemptEvent;
 use auria_engine::relay::{BrokerAccess, TicketIssuer, Wake};
 use auria_server::broker::{Broker, BrokerOptions};
@@ -14,6 +14,8 @@ use auria_server::tls::Authority;
 use auria_server::{Listening, TokenKey};
 use auria_store::testing::Weed;
 use auria_store::{Access, Journal, Store, StoreUrl};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -122,6 +124,17 @@ impl World {
     pub(crate) async fn outcome(&self, ticket: &Ticket) -> Option<Outcome> {
         let journal = self.journal(ticket);
         journal.read_outcome(&ticket.attempt.step).await.unwrap()
+    }
+
+    /// A session token as a broker with this key makes it.
+    pub(crate) fn session(&self, id: &AttemptId, nonce: &str, expires: Timestamp) -> String {
+        let AttemptId { run, step, number } = id;
+        let said = format!("1/session/{run}/{step}/{number}/{nonce}/{}", expires.0);
+        let mut mac: Hmac<Sha256> = Hmac::new_from_slice(&KEY).unwrap();
+        mac.update(said.as_bytes());
+        let mac = mac.finalize().into_bytes();
+        let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{said}/{hex}")
     }
 
     pub(crate) fn work(&self) -> PathBuf {

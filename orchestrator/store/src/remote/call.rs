@@ -408,3 +408,12 @@ pub(super) fn refused(status: StatusCode, body: Bytes) -> Failed {
         text: format!("{status}: {text}"),
     }))
 }
+
+/// A refusal that stands in an answer.
+pub(super) fn of_problem(problem: &Problem) -> Failed {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    refused(
+        status,
+        serde_json::to_vec(problem).unwrap_or_default().into(),
+    )
+}

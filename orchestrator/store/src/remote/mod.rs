@@ -5,6 +5,7 @@
 //! about what it may do: the broker does.
 
 mod call;
+mod lines;
 mod objects;
 mod served;
 mod sign;
@@ -13,10 +14,12 @@ mod users;
 
 use crate::error::sort_error;
 use crate::{Claimed, Store, StoreError, StorePath, StoreUrl};
+use auria_core::Nonce;
 use auria_core::outcome::Claim;
 use auria_core::protocol::{
-    self, ClaimGrant, ClaimStands, News, NewsTaken, StoreGrant, TicketGrant,
+    self, AskedClaim, ClaimGrant, ClaimStands, News, NewsTaken, StoreGrant, TicketGrant,
 };
+use auria_core::run::AttemptNews;
 use bytes::Bytes;
 use call::{Failed, Line, Request};
 use http::{Method, StatusCode};
@@ -56,6 +59,8 @@ pub struct Remote(Arc<Inner>);
 struct Inner {
     line: Line,
     token: RwLock<Arc<str>>,
+    /// What a claim's nonce is made of; nobody else ever sees it but the broker.
+    secret: String,
     /// The way to the object store itself, made with the first signed URL.
     data: OnceLock<Line>,
     authorities: OnceLock<Option<String>>,
@@ -104,6 +109,9 @@ impl Remote {
         Ok(Self(Arc::new(Inner {
             line,
             token: RwLock::new(options.token.as_str().into()),
+            secret: (0..4)
+                .map(|_| format!("{:016x}", crate::outside::random()))
+                .collect(),
             data: OnceLock::new(),
             authorities: OnceLock::new(),
             signatures: Signatures::default(),
@@ -145,13 +153,23 @@ impl Remote {
         Ok(grant)
     }
 
-    /// Claims the attempt; with the claim won, this way speaks for it from then on.
+    /// The nonce of the claims that [`Self::claim`] can make.
+    #[must_use]
+    pub fn nonce(&self) -> Option<Nonce> {
+        protocol::nonce_of(&self.0.secret)
+    }
+
+    /// Claims the attempt, with [`Self::nonce`]; with the claim won, this way speaks for it
+    /// from then on.
     ///
     /// # Errors
     /// Where the broker cannot be reached, or refuses.
     pub async fn claim(&self, claim: &Claim) -> Result<Claimed, StoreError> {
         let path = crate::layout::claim(&claim.attempt);
-        let body = encode(claim)?;
+        let body = encode(&AskedClaim {
+            claim: claim.clone(),
+            secret: self.0.secret.clone(),
+        })?;
         let request = Request::new(Method::POST, protocol::CLAIM).json(body);
         match self.send(request).await {
             Ok(answer) => {
@@ -182,6 +200,13 @@ impl Remote {
             self.renew(&session);
         }
         Ok(())
+    }
+
+    /// `news` for hands that the step shares, sealed under the session that this way has
+    /// (see [`auria_core::last_word`]); none before the claim.
+    #[must_use]
+    pub fn seal(&self, news: &AttemptNews) -> Option<String> {
+        auria_core::last_word::seal(&self.token(), news)
     }
 
     /// What stands behind the broker.

@@ -3,7 +3,8 @@
 //! where there are such, and through the broker where the object store cannot be reached.
 
 use super::Remote;
-use super::call::{Answer, Failed, Request};
+use super::call::{Answer, Request, of_problem};
+use super::lines::lines;
 use super::upload::RemoteUpload;
 use crate::StorePath;
 use crate::transfer::pause;
@@ -25,11 +26,11 @@ use object_store::{
 };
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// A line of a list is shorter.
-const LONGEST_LINE: usize = 16 * 1024;
+const LONGEST_LINE: usize = 64 * 1024;
 /// Something that broke off, or whose URL had grown old, is asked for so often.
 pub(super) const TRIES: u32 = 3;
 
@@ -39,26 +40,80 @@ pub(super) enum Way {
     /// Through the broker.
     Through,
     /// Straight, by signed URLs, as long as the object store can be reached.
-    Straight(Arc<AtomicBool>),
+    Straight(Arc<Mutex<Reach>>),
 }
+
+/// Whether the object store can be reached from here.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    closed: Option<Closed>,
+}
+
+/// It could not be reached.
+#[derive(Debug)]
+struct Closed {
+    /// Until when it is not tried again.
+    until: Instant,
+    /// How long that is.
+    pause: Duration,
+    /// One tries it again: of many that fail together, the way is closed by the first.
+    tried: bool,
+}
+
+/// After a connection that could not be made, data goes through the broker for so long.
+const CLOSED: Duration = Duration::from_secs(15);
+/// Each time it cannot be made again, for twice as long, up to this.
+const LONGEST_CLOSED: Duration = Duration::from_secs(10 * 60);
 
 impl Way {
     pub(super) fn straight() -> Self {
-        Self::Straight(Arc::new(AtomicBool::new(true)))
+        Self::Straight(Arc::default())
     }
 
-    fn is_straight(&self) -> bool {
-        matches!(self, Self::Straight(open) if open.load(Ordering::Relaxed))
+    /// Whether to try the straight way. Where it was closed for a while, one tries it again,
+    /// and the others wait for what it finds.
+    fn is_straight(&self, now: Instant) -> bool {
+        let Self::Straight(reach) = self else {
+            return false;
+        };
+        let mut reach = reach.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(closed) = &mut reach.closed else {
+            return true;
+        };
+        if now < closed.until {
+            return false;
+        }
+        (closed.until, closed.tried) = (now + closed.pause, true);
+        true
     }
 
-    /// The object store is out of reach from here.
-    fn close(&self) {
-        if let Self::Straight(open) = self
-            && open.swap(false, Ordering::Relaxed)
-        {
-            tracing::warn!(
-                "the object store cannot be reached from here; data goes through the broker"
-            );
+    /// The object store is out of reach from here, at this moment.
+    fn close(&self, now: Instant) {
+        let Self::Straight(reach) = self else { return };
+        let mut reach = reach.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = match &reach.closed {
+            None => {
+                tracing::warn!(
+                    "the object store cannot be reached from here; data goes through the broker"
+                );
+                CLOSED
+            }
+            Some(closed) if closed.tried => (closed.pause * 2).min(LONGEST_CLOSED),
+            Some(_) => return,
+        };
+        reach.closed = Some(Closed {
+            until: now + pause,
+            pause,
+            tried: false,
+        });
+    }
+
+    /// The object store answered.
+    fn open(&self) {
+        let Self::Straight(reach) = self else { return };
+        let mut reach = reach.lock().unwrap_or_else(PoisonError::into_inner);
+        if reach.closed.take().is_some() {
+            tracing::info!("the object store can be reached again");
         }
     }
 }
@@ -106,7 +161,7 @@ impl RemoteObjects {
         headers: HeaderMap,
         body: Option<Bytes>,
     ) -> Result<Straight<Answer>> {
-        if !self.way.is_straight() {
+        if !self.way.is_straight(Instant::now()) {
             return Ok(Straight::Through);
         }
         let mut tries = 0;
@@ -120,11 +175,14 @@ impl RemoteObjects {
             let payload = PutPayload::from(body.clone().unwrap_or_default());
             let sent = line.send_to(method.clone(), &url, headers.clone(), payload.into());
             let failed = match sent.await {
-                Ok(answer) => return Ok(Straight::Done(answer)),
+                Ok(answer) => {
+                    self.way.open();
+                    return Ok(Straight::Done(answer));
+                }
                 Err(failed) => failed,
             };
             if failed.is_unconnected() {
-                self.way.close();
+                self.way.close(Instant::now());
                 return Ok(Straight::Through);
             }
             let again = failed.is_transient() || failed.status() == Some(StatusCode::FORBIDDEN);
@@ -330,47 +388,28 @@ fn meta(line: ObjectLine) -> Result<ObjectMeta> {
 }
 
 /// The lines of a list, as they come.
-fn lines(answer: Answer) -> BoxStream<'static, Result<ObjectMeta>> {
-    struct State {
-        stream: BoxStream<'static, std::result::Result<Bytes, object_store::client::HttpError>>,
-        rest: Vec<u8>,
-        over: bool,
-    }
-    let state = State {
-        stream: answer.stream(),
-        rest: Vec::new(),
-        over: false,
-    };
+fn listed(answer: Answer) -> BoxStream<'static, Result<ObjectMeta>> {
     let broken = |why: &str| generic(format!("the list broke off: {why}").into());
-    futures::stream::try_unfold(state, move |mut state| async move {
-        loop {
-            if state.over {
-                return Ok(None);
+    let lines = lines(answer.stream(), LONGEST_LINE);
+    futures::stream::try_unfold(Some(lines), move |lines| async move {
+        let Some(mut lines) = lines else {
+            return Ok(None);
+        };
+        let line = match lines.next().await {
+            Some(Ok(line)) => line,
+            Some(Err(error)) => return Err(broken(&error.to_string())),
+            None => return Err(broken("it has no end")),
+        };
+        match serde_json::from_slice::<ListLine>(&line) {
+            Ok(ListLine::Object(line)) => Ok(Some((Some(meta(line)?), Some(lines)))),
+            Ok(ListLine::End) => Ok(Some((None, None))),
+            Ok(ListLine::Failed(problem)) => {
+                Err(broken(problem.detail.as_deref().unwrap_or(&problem.title)))
             }
-            if let Some(end) = state.rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = state.rest.drain(..=end).collect();
-                return match serde_json::from_slice::<ListLine>(&line) {
-                    Ok(ListLine::Object(line)) => Ok(Some((meta(line)?, state))),
-                    Ok(ListLine::End) => {
-                        state.over = true;
-                        continue;
-                    }
-                    Ok(ListLine::Failed(problem)) => {
-                        Err(broken(problem.detail.as_deref().unwrap_or(&problem.title)))
-                    }
-                    Err(error) => Err(broken(&error.to_string())),
-                };
-            }
-            if state.rest.len() > LONGEST_LINE + 64 * 1024 {
-                return Err(broken("a line has no end"));
-            }
-            match state.stream.try_next().await {
-                Ok(Some(bytes)) => state.rest.extend_from_slice(&bytes),
-                Ok(None) => return Err(broken("it has no end")),
-                Err(error) => return Err(generic(Box::new(error))),
-            }
+            Err(error) => Err(broken(&error.to_string())),
         }
     })
+    .try_filter_map(|found| async move { Ok(found) })
     .boxed()
 }
 
@@ -461,7 +500,7 @@ impl ObjectStore for RemoteObjects {
                         .into_iter()
                         .map(|path| match deleted.failed.get(path.as_ref()) {
                             None => Ok(path),
-                            Some(problem) => Err(refused(problem, &path)),
+                            Some(problem) => Err(of_problem(problem).as_error(&path)),
                         })
                         .collect();
                     Ok(futures::stream::iter(results))
@@ -521,23 +560,46 @@ impl RemoteObjects {
             if let Some(after) = after {
                 request = request.with("after", after);
             }
-            Ok::<_, Error>(lines(objects.send(&prefix, request).await?))
+            Ok::<_, Error>(listed(objects.send(&prefix, request).await?))
         })
         .try_flatten()
         .boxed()
     }
 }
 
-fn refused(problem: &protocol::Problem, path: &StorePath) -> Error {
-    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    let body = serde_json::to_vec(problem).unwrap_or_default();
-    let failed: Failed = super::call::refused(status, body.into());
-    failed.as_error(path)
-}
-
 fn no_copies(objects: &RemoteObjects, to: &StorePath) -> Error {
     Error::NotImplemented {
         operation: format!("a copy to {to}"),
         implementer: objects.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CLOSED, LONGEST_CLOSED, Way};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_way_that_was_closed_is_tried_again_by_one() {
+        let way = Way::straight();
+        let mut now = Instant::now();
+        assert!(way.is_straight(now));
+        let mut pause = CLOSED;
+        for _ in 0..10 {
+            // Many fail together.
+            way.close(now);
+            way.close(now);
+            assert!(!way.is_straight(now));
+            assert!(!way.is_straight(now + pause - Duration::from_secs(1)));
+            now += pause;
+            let tries = [way.is_straight(now), way.is_straight(now)];
+            assert_eq!(tries, [true, false]);
+            pause = (pause * 2).min(LONGEST_CLOSED);
+        }
+        way.open();
+        assert!(way.is_straight(now) && way.is_straight(now));
+        way.close(now);
+        assert!(way.is_straight(now + CLOSED), "it begins anew");
+        assert!(!Way::Through.is_straight(now));
     }
 }

@@ -3,7 +3,7 @@
 //! once and kept nowhere.
 
 use super::Remote;
-use super::call::{Failed, Request};
+use super::call::{Failed, Request, of_problem};
 use crate::transfer::pause;
 use auria_core::protocol::{self, MOST_SIGNED, Sign, SignFor, SignRequest, Signed};
 use http::Method;
@@ -17,6 +17,17 @@ const AT_ONCE: usize = 2;
 const TRIES: u32 = 6;
 
 type Answer = Result<Option<String>, Arc<Failed>>;
+
+/// The answers to a batch, in its order.
+fn answers(signed: Signed, count: usize) -> impl Iterator<Item = Answer> {
+    let Signed { urls, mut refused } = signed;
+    let urls = urls.into_iter().chain(std::iter::repeat(None)).take(count);
+    urls.enumerate()
+        .map(move |(place, url)| match refused.remove(&place) {
+            None => Ok(url),
+            Some(problem) => Err(Arc::new(of_problem(&problem))),
+        })
+}
 
 /// Those who wait for a URL. As many as there are transfers, which are bounded.
 pub(super) struct Signatures {
@@ -89,9 +100,10 @@ impl Remote {
             }
             let (requests, senders): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
             match self.sign(requests).await {
-                Ok(urls) => {
-                    for (sender, url) in senders.into_iter().zip(urls) {
-                        let _ = sender.send(Ok(url));
+                Ok(signed) => {
+                    let answers = answers(signed, senders.len());
+                    for (sender, answer) in senders.into_iter().zip(answers) {
+                        let _ = sender.send(answer);
                     }
                 }
                 Err(failed) => {
@@ -104,8 +116,7 @@ impl Remote {
         }
     }
 
-    async fn sign(&self, requests: Vec<SignRequest>) -> Result<Vec<Option<String>>, Failed> {
-        let count = requests.len();
+    async fn sign(&self, requests: Vec<SignRequest>) -> Result<Signed, Failed> {
         let body = serde_json::to_vec(&Sign { requests }).unwrap_or_default();
         let body = bytes::Bytes::from(body);
         let mut tries = 0;
@@ -117,13 +128,41 @@ impl Remote {
             };
             tries += 1;
             match signed {
-                Ok(Signed { mut urls }) => {
-                    urls.resize(count, None);
-                    return Ok(urls);
-                }
+                Ok(signed) => return Ok(signed),
                 Err(failed) if failed.is_transient() && tries < TRIES => pause(tries).await,
                 Err(failed) => return Err(failed),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::answers;
+    use auria_core::protocol::{Problem, Signed};
+    use http::StatusCode;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn one_that_is_refused_is_the_only_one() {
+        let problem = Problem {
+            kind: "about:blank".to_owned(),
+            title: "Forbidden".to_owned(),
+            status: 403,
+            detail: None,
+        };
+        let signed = Signed {
+            urls: vec![Some("a".to_owned()), None, Some("c".to_owned())],
+            refused: BTreeMap::from([(1, problem)]),
+        };
+        let mut answers = answers(signed, 4);
+        let url = |answer: Option<super::Answer>| answer.unwrap().ok().flatten();
+        assert_eq!(url(answers.next()).as_deref(), Some("a"));
+        let refused = answers.next().unwrap().err().unwrap();
+        assert_eq!(refused.status(), Some(StatusCode::FORBIDDEN));
+        assert_eq!(url(answers.next()).as_deref(), Some("c"));
+        // What the broker did not answer goes through it.
+        assert_eq!(answers.next().unwrap().ok(), Some(None));
+        assert!(answers.next().is_none());
     }
 }

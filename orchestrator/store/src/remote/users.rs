@@ -1,6 +1,7 @@
 //! What a user's program asks of an API beside the store: whether a plan can run, to take a
 //! run up, and what changes in it. It knows nothing of what drives runs.
 
+use super::lines::lines;
 use super::{Remote, encode};
 use crate::error::sort_error;
 use crate::{StoreError, StorePath};
@@ -8,9 +9,8 @@ use auria_core::RunId;
 use auria_core::plan::Plan;
 use auria_core::protocol::{self, CANCEL, Checked, EVENTS, RUNS, ServerFacts};
 use auria_core::run::RunChange;
-use bytes::Bytes;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
 use http::{Method, StatusCode};
 
 /// The longest event that is read.
@@ -80,10 +80,10 @@ impl Remote {
         let path = format!("{RUNS}/{run}/{EVENTS}");
         match self.0.line.listen(&path, Some(&token)).await {
             Ok(stream) => {
-                let lines = lines(stream.map_err(drop).boxed());
+                // What breaks off has ended.
+                let lines = lines(stream, LONGEST_EVENT).filter_map(|line| async { line.ok() });
                 let changes = lines.filter_map(|line| async move {
-                    let data = line.strip_prefix(b"data:")?.to_vec();
-                    serde_json::from_slice(&data).ok()
+                    serde_json::from_slice(line.strip_prefix(b"data:")?).ok()
                 });
                 Ok(Some(changes.boxed()))
             }
@@ -93,43 +93,5 @@ impl Remote {
                 Err(sort_error("follow", &place, failed.as_error(&place)))
             }
         }
-    }
-}
-
-/// The lines of a stream, without their ends; it ends where one is too long.
-fn lines(stream: BoxStream<'static, Result<Bytes, ()>>) -> BoxStream<'static, Vec<u8>> {
-    let begun = (stream, Vec::new());
-    futures::stream::unfold(begun, |(mut stream, mut rest)| async move {
-        loop {
-            if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-                let mut line: Vec<u8> = rest.drain(..=end).collect();
-                line.pop();
-                return Some((line, (stream, rest)));
-            }
-            if rest.len() > LONGEST_EVENT {
-                return None;
-            }
-            rest.extend_from_slice(&stream.next().await?.ok()?);
-        }
-    })
-    .boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::lines;
-    use bytes::Bytes;
-    use futures::StreamExt;
-
-    #[tokio::test]
-    async fn lines_are_found_across_pieces() {
-        let pieces = ["da", "ta: 1\n\nda", "ta: 2\n", "rest"];
-        let pieces = pieces.map(|piece| Ok(Bytes::from_static(piece.as_bytes())));
-        let found: Vec<_> = lines(futures::stream::iter(pieces).boxed()).collect().await;
-        let found: Vec<_> = found
-            .iter()
-            .map(|line| String::from_utf8_lossy(line))
-            .collect();
-        assert_eq!(found, ["data: 1", "", "data: 2"]);
     }
 }

@@ -1,7 +1,6 @@
 use super::{OVERDUE_MS, Over, Standing, deleted, standing};
+use auria_core::Timestamp;
 use auria_core::outcome::Cause;
-use auria_core::run::AttemptNews;
-use auria_core::{AttemptId, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
@@ -198,25 +197,14 @@ fn a_pod_that_someone_deleted_was_evicted() {
 }
 
 #[test]
-fn what_a_launcher_left_for_the_cluster_comes_before_what_the_cluster_knows() {
-    let attempt = AttemptId {
-        run: "r".parse().unwrap(),
-        step: "s".parse().unwrap(),
-        number: 1,
-    };
-    let left = Over {
-        cause: Some(Cause::Exit),
-        message: "published, not committed".to_owned(),
-        ..Over::default()
-    }
-    .news(&attempt, NOW);
-    let said = serde_json::to_string(&left).unwrap();
+fn what_was_left_for_the_cluster_is_kept_as_it_was_said() {
+    let said = "auria-last-word/1 s m\n{}";
     let ended = pod(
         json!({"phase": "Failed", "containerStatuses": terminated(json!({"exitCode": 75, "reason": "Error", "message": said}))}),
     );
-    assert_eq!(over(&ended).news(&attempt, NOW), left);
-    let AttemptNews::Gone { end: Some(end), .. } = left else {
-        panic!()
-    };
-    assert_eq!((end.cause, end.node), (Cause::Exit, None));
+    let over = over(&ended);
+    assert_eq!(
+        (over.cause, over.said.as_str()),
+        (Some(Cause::NodeLost), said)
+    );
 }
