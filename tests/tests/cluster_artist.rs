@@ -1,5 +1,6 @@
 //! The artist on a real cluster, as docs/install.md installs it: images from the Dockerfiles,
-//! manifests through kubectl, and everything else through the binary with a kubeconfig alone.
+//! manifests through kubectl, and everything else through the binary by a person who has the
+//! Role `auria-user` and nothing else.
 //! The cases follow each other: they share one installation and one gallery of runs.
 
 use auria_tests::cluster::{Cluster, wait};
@@ -17,7 +18,11 @@ auria_tests::cluster_tests![
     a_pin_that_nothing_fits_is_refused_with_what_there_is,
     a_killed_controller_loses_nothing,
     a_run_is_canceled_from_afar,
+    whoever_watches_may_stop_and_a_run_that_nobody_drives_is_handed_over_again,
+    what_a_cluster_cannot_do_yet_is_refused_with_a_way_out,
+    the_cluster_is_examined,
     rights_are_the_least,
+    every_overlay_is_taken,
 ];
 
 const NAMESPACE: &str = "auria";
@@ -122,6 +127,18 @@ fn install(cluster: &Cluster) {
     cluster.kubectl(&secret);
     let manifests = auria_tests::project().join("manifests/overlays/one-node");
     cluster.kubectl(&["apply", "-k", &manifests.display().to_string()]);
+    kubectl(cluster, &["create", "serviceaccount", PERSON]);
+    let account = format!("--serviceaccount={NAMESPACE}:{PERSON}");
+    kubectl(
+        cluster,
+        &[
+            "create",
+            "rolebinding",
+            PERSON,
+            "--role=auria-user",
+            &account,
+        ],
+    );
     kubectl(
         cluster,
         &["rollout", "restart", "deployment/auria-controller"],
@@ -144,13 +161,25 @@ fn kubectl(cluster: &Cluster, words: &[&str]) -> String {
     cluster.kubectl(&words)
 }
 
-/// Someone with a kubeconfig, and nothing of the store's.
+/// A person whom the Role `auria-user` alone lets in, with a kubeconfig and nothing of the
+/// store's.
 fn someone(cluster: &Cluster) -> Context {
     installed(cluster);
-    Context::new()
-        .with_variable("KUBECONFIG", &cluster.kubeconfig().display().to_string())
+    let token = kubectl(cluster, &["create", "token", PERSON, "--duration=4h"]);
+    with_token(cluster, token.trim())
+}
+
+/// The service account that stands for a person.
+const PERSON: &str = "kathi";
+
+/// Whoever shows this token to the cluster.
+fn with_token(cluster: &Cluster, token: &str) -> Context {
+    let admin = std::fs::read_to_string(cluster.kubeconfig()).unwrap_or_default();
+    let context = Context::new()
         .with_variable("AURIA_TARGET", "kubernetes")
-        .without_store()
+        .without_store();
+    let path = context.write("kubeconfig", &stranger(&admin, token));
+    context.with_variable("KUBECONFIG", &path.display().to_string())
 }
 
 fn submit(someone: &Context, pipeline: &str, more: &[&str]) -> Done {
@@ -192,6 +221,11 @@ fn the_artist_works_where_her_pins_fit(cluster: &Cluster) {
     assert!(bytes.starts_with(b"\x89PNG"), "{} bytes", bytes.len());
     let logs = someone.run(["logs", run, "write"]).exits(0);
     assert!(!logs.stdout.is_empty());
+    let explained = someone.run(["explain", run, "write"]).exits(0).stdout;
+    assert!(
+        explained.contains("its launcher is in its own image"),
+        "{explained}"
+    );
     // Again: nothing runs.
     let again = artist(&someone, 64);
     for step in ["write", "paint", "colour"] {
@@ -269,7 +303,8 @@ fn a_killed_controller_loses_nothing(cluster: &Cluster) {
         .copied()
         .collect();
     kubectl(cluster, &now);
-    // Whoever watches is not disturbed by that.
+    // Whoever reads along or watches is not disturbed by that.
+    let reads = someone.start(["logs", &run, "--follow"]);
     let report = someone
         .run(["watch", &run, "--output", "json"])
         .exits(0)
@@ -277,6 +312,12 @@ fn a_killed_controller_loses_nothing(cluster: &Cluster) {
     assert_eq!(report["status"], "Completed", "{report:#}");
     for step in ["first", "second"] {
         assert_eq!(report["steps"][step]["attempts"], 1, "{report:#}");
+    }
+    let read = reads.wait_with_output().expect("it ends");
+    let text = String::from_utf8_lossy(&read.stdout);
+    assert!(read.status.success(), "{read:?}");
+    for line in ["first  │ begun", "second │ done"] {
+        assert!(text.contains(line), "{text}");
     }
 }
 
@@ -303,6 +344,120 @@ fn a_run_is_canceled_from_afar(cluster: &Cluster) {
     assert_eq!(report["steps"]["second"]["attempts"], 0, "{report:#}");
 }
 
+/// Scales the controller, and waits until that holds.
+fn replicas(cluster: &Cluster, count: u32) {
+    let count = format!("--replicas={count}");
+    kubectl(cluster, &["scale", "deployment/auria-controller", &count]);
+    let rolled = [
+        "rollout",
+        "status",
+        "deployment/auria-controller",
+        "--timeout=120s",
+    ];
+    kubectl(cluster, &rolled);
+}
+
+fn whoever_watches_may_stop_and_a_run_that_nobody_drives_is_handed_over_again(cluster: &Cluster) {
+    let someone = someone(cluster);
+    someone.write("slow.yml", &slow("sleep 6"));
+    let run = submit(&someone, "slow.yml", &["--detach", "--force-rerun"])
+        .exits(0)
+        .json();
+    let run = run["run"].as_str().unwrap_or_default().to_owned();
+    wait("the first step", || {
+        someone
+            .run(["logs", &run, "first"])
+            .stdout
+            .contains("begun")
+    });
+    // Ctrl-C stops watching, and the run goes on.
+    let watches = someone.start(["watch", &run]);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    let number = watches.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &number]).status();
+    assert!(sent.is_ok_and(|status| status.success()));
+    let stopped = watches.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&stopped.stderr);
+    assert_eq!(stopped.status.code(), Some(130), "{said}");
+    assert!(
+        said.contains(&format!("auria-pipeline cancel {run}")),
+        "{said}"
+    );
+    // Its resource goes while nobody drives it: nobody would ever take it up.
+    replicas(cluster, 0);
+    let freed = r#"{"metadata":{"finalizers":null}}"#;
+    let resource = format!("pipelinerun/{run}");
+    kubectl(cluster, &["delete", &resource, "--wait=false"]);
+    kubectl(
+        cluster,
+        &["patch", &resource, "--type=merge", "--patch", freed],
+    );
+    replicas(cluster, 1);
+    let report = someone
+        .run(["watch", &run, "--output", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(report["status"], "Completed", "{report:#}");
+}
+
+fn what_a_cluster_cannot_do_yet_is_refused_with_a_way_out(cluster: &Cluster) {
+    let someone = someone(cluster);
+    for (words, way_out) in [
+        (&["retry", "latest"][..], "submit the pipeline again"),
+        (&["delete", "latest"][..], "--on process --store s3://"),
+        (&["gc"][..], "--on process --store s3://"),
+    ] {
+        let refused = someone.run(words).exits(2).stderr;
+        let named = format!("`{}` does not work on a cluster yet", words[0]);
+        assert!(refused.contains(&named), "{refused}");
+        assert!(refused.contains(way_out), "{refused}");
+    }
+}
+
+fn the_cluster_is_examined(cluster: &Cluster) {
+    let someone = someone(cluster);
+    let found = someone.run(["doctor"]).exits(0).stdout;
+    for said in [
+        "Kubernetes v1.34",
+        "system:serviceaccount:auria:auria-user",
+        "s3://auria/",
+        "in images that begin with auria.local/",
+        "init container of auria.local/launcher",
+    ] {
+        assert!(found.contains(said), "{said}: {found}");
+    }
+    // Where there is none.
+    let nowhere = someone.run(["doctor", "--namespace", "default"]).exits(4);
+    assert!(
+        nowhere.stdout.contains("✗ controller"),
+        "{}",
+        nowhere.stdout
+    );
+}
+
+/// Each is taken by the API server as it stands; nothing is changed by that.
+fn every_overlay_is_taken(cluster: &Cluster) {
+    installed(cluster);
+    let manifests = auria_tests::project().join("manifests");
+    let overlays = std::fs::read_dir(manifests.join("overlays")).expect("overlays");
+    let overlays = overlays.map(|entry| entry.expect("one").path());
+    let all: Vec<PathBuf> = overlays.chain([manifests.clone()]).collect();
+    assert!(all.len() >= 4, "{all:?}");
+    for folder in all {
+        let folder = folder.display().to_string();
+        let words = ["apply", "--dry-run=server", "-k", &folder];
+        let taken = cluster.kubectl(&words);
+        assert!(
+            taken.contains("deployment.apps/auria-controller"),
+            "{taken}"
+        );
+    }
+    // `network: none` is kept in by one policy, and let out by no other.
+    let production = manifests.join("overlays/production").display().to_string();
+    let objects = cluster.kubectl(&["kustomize", &production]);
+    assert!(objects.contains("operator: NotIn"), "{objects}");
+}
+
 fn rights_are_the_least(cluster: &Cluster) {
     let someone = someone(cluster);
     let may = |account: &str, verb: &str, what: &str, namespace: &str| {
@@ -315,6 +470,7 @@ fn rights_are_the_least(cluster: &Cluster) {
         ("create", "pods"),
         ("watch", "pipelineruns"),
         ("list", "nodes"),
+        ("update", "leases.coordination.k8s.io/auria-controller"),
     ] {
         assert!(controller(verb, what), "{verb} {what}");
     }
@@ -325,12 +481,23 @@ fn rights_are_the_least(cluster: &Cluster) {
         ("delete", "nodes"),
         ("create", "deployments.apps"),
         ("get", "configmaps"),
+        ("patch", "pods"),
+        ("watch", "nodes"),
+        ("list", "leases.coordination.k8s.io"),
+        ("delete", "leases.coordination.k8s.io/auria-controller"),
+        ("update", "leases.coordination.k8s.io/another"),
     ] {
         assert!(!controller(verb, what), "{verb} {what}");
     }
     assert!(!may("auria-controller", "create", "pods", "default"));
-    for (verb, what) in [("create", "pods"), ("get", "secrets"), ("delete", "pods")] {
-        assert!(!may("auria-user", verb, what, NAMESPACE), "{verb} {what}");
+    for (verb, what) in [
+        ("create", "pods"),
+        ("get", "pods"),
+        ("list", "pods"),
+        ("delete", "pods"),
+        ("get", "secrets"),
+    ] {
+        assert!(!may(PERSON, verb, what, NAMESPACE), "{verb} {what}");
     }
     // A step's Pod holds no token of the cluster.
     someone.write(
@@ -351,16 +518,13 @@ fn rights_are_the_least(cluster: &Cluster) {
     // Somebody who is nobody here.
     let elsewhere = cluster.namespace();
     let token = elsewhere.kubectl(&["create", "token", "default"]);
-    let config = std::fs::read_to_string(cluster.kubeconfig()).unwrap_or_default();
-    let config = stranger(&config, token.trim());
-    let path = someone.write("stranger.kubeconfig", &config);
-    let denied = Context::new()
-        .with_variable("KUBECONFIG", &path.display().to_string())
-        .with_variable("AURIA_TARGET", "kubernetes")
-        .without_store()
-        .run(["runs"]);
-    let denied = denied.exits(4);
+    let denied = with_token(cluster, token.trim()).run(["runs"]).exits(4);
     assert!(denied.stderr.contains("forbidden"), "{}", denied.stderr);
+    assert!(
+        denied.stderr.contains("Role auria-user"),
+        "{}",
+        denied.stderr
+    );
 }
 
 /// The kubeconfig of whoever holds `token`.

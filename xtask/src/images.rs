@@ -26,7 +26,7 @@ pub(crate) struct Images {
     /// The base of all images, instead of the one that each Dockerfile names; best with its digest
     #[arg(long, value_name = "IMAGE")]
     base: Option<String>,
-    /// The folder with libtorch's libraries for the steps, instead of the CPU's
+    /// The folder with libtorch's libraries for one of the steps, instead of the CPU's
     #[arg(long, value_name = "DIR")]
     libtorch: Option<PathBuf>,
     /// What the names of images begin with
@@ -111,6 +111,9 @@ impl Images {
         } else {
             self.names.clone()
         };
+        if self.libtorch.is_some() {
+            one_pin(&images)?;
+        }
         let folders = self.contexts(&images)?;
         if self.contexts {
             for folder in folders {
@@ -123,6 +126,10 @@ impl Images {
             let name = format!("{}{}:{}", self.prefix, image.name(), self.tag);
             let mut build = Command::new(&self.engine);
             build.args(["build", "--quiet", "--tag", &name]);
+            if image.has_libtorch() && self.libtorch.is_none() {
+                // What its label says is what is in it.
+                build.args(["--build-arg", "LIBTORCH=cpu"]);
+            }
             if let Some(base) = self.base.as_ref().filter(|_| image.has_base()) {
                 build.arg("--build-arg").arg(format!("BASE={base}"));
             }
@@ -191,6 +198,23 @@ impl Images {
     }
 }
 
+/// Each of the artist's images is made for a CUDA version of its own, and a folder of libtorch
+/// is of one.
+fn one_pin(images: &[Image]) -> anyhow::Result<()> {
+    let with: Vec<&str> = images
+        .iter()
+        .filter(|image| image.has_libtorch())
+        .map(|image| image.name())
+        .collect();
+    ensure!(
+        with.len() <= 1,
+        "--libtorch is of one CUDA version, and {} have one each (docs/cuda.md): name one of them, \
+         and call again for the next",
+        with.join(", ")
+    );
+    Ok(())
+}
+
 /// The shared libraries of `from`; not libtorch's script for linkers, which no program loads.
 fn copy_libraries(from: &Path, to: &Path) -> anyhow::Result<()> {
     let entries = fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))?;
@@ -230,4 +254,17 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     fs::copy(from, to)
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Image, one_pin};
+    use clap::ValueEnum;
+
+    #[test]
+    fn a_libtorch_is_of_one_pin() {
+        assert!(one_pin(&[Image::Paint, Image::Post, Image::Launcher]).is_ok());
+        let all = one_pin(Image::value_variants()).unwrap_err().to_string();
+        assert!(all.contains("haiku, paint, style"), "{all}");
+    }
 }

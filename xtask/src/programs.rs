@@ -96,7 +96,8 @@ impl Program {
 
     /// Whether it runs on the test cluster.
     pub(crate) fn needs_cluster(&self) -> bool {
-        const BESIDES: [&str; 2] = [
+        const BESIDES: [&str; 3] = [
+            "orchestrator/kubernetes: access",
             "orchestrator/kubernetes: controller",
             "orchestrator/kubernetes: executor",
         ];

@@ -243,9 +243,10 @@ pub enum Command {
     /// Who may use a server
     #[command(subcommand)]
     Token(Token),
-    /// Say what this machine can run, and what is missing
+    /// Say what this machine (or a cluster) can run, and what is missing
     #[command(after_help = "Examples:\n  \
         auria-pipeline doctor\n  \
+        auria-pipeline doctor --on kubernetes                  the cluster and its controller\n  \
         auria-pipeline doctor --store s3://bucket/runs         try a store as well")]
     Doctor,
     /// Print completions for a shell
@@ -301,10 +302,16 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "URL")]
     pub broker_url: Option<String>,
     /// The image that brings the launcher into Pods whose own image does not carry it
+    /// (manifests take it from the ConfigMap auria-config)
     #[arg(long, value_name = "IMAGE", env = "AURIA_LAUNCHER_IMAGE")]
     pub launcher_image: Option<String>,
-    /// Images whose names begin so carry the launcher
-    #[arg(long, value_name = "PREFIX")]
+    /// Images whose names begin so carry the launcher; several with commas
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "AURIA_LAUNCHER_IN",
+        value_delimiter = ','
+    )]
     pub launcher_in: Vec<String>,
     /// Bring the launcher by image volumes, where a Pod of this cluster has run from one
     #[arg(long)]

@@ -72,6 +72,16 @@ impl Failure {
         self
     }
 
+    /// What went wrong.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do.
+    pub fn way_out(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
     /// Whether there is anything to print.
     pub fn is_silent(&self) -> bool {
         self.message.is_empty()

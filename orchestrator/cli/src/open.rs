@@ -116,7 +116,7 @@ pub enum Place {
     /// A store that this process opens by itself.
     Store(StoreUrl),
     /// The store behind a controller.
-    Cluster(Controller),
+    Cluster(Box<Controller>),
 }
 
 impl Place {
@@ -131,7 +131,8 @@ impl Place {
         on_cluster: bool,
     ) -> Result<Self, Failure> {
         if server::said(global, config).is_some() {
-            return cluster::controller(global, config).await.map(Self::Cluster);
+            let server = cluster::controller(global, config).await?;
+            return Ok(Self::Cluster(Box::new(server)));
         }
         if !on_cluster {
             return store_url_beside(global, config, folder).map(Self::Store);
@@ -153,7 +154,7 @@ impl Place {
                 controller.name
             ))
             .help("leave `--store` out")),
-            _ => Ok(Self::Cluster(controller)),
+            _ => Ok(Self::Cluster(Box::new(controller))),
         }
     }
 
@@ -177,7 +178,7 @@ impl Place {
             },
             Self::Cluster(controller) => Opened {
                 store: controller.store.clone(),
-                controller: Some(controller.clone()),
+                controller: Some(Controller::clone(controller)),
             },
         })
     }

@@ -146,7 +146,7 @@ pub async fn plan_within(
             Place::Store(_) => config.computes.keys().cloned().collect(),
             Place::Cluster(controller) => {
                 say_unknown(controller, &needs);
-                controller.computes.iter().cloned().collect()
+                controller.facts.computes.iter().cloned().collect()
             }
         },
         grace_ms: GRACE_MS,
@@ -269,7 +269,7 @@ pub fn here<'a>(words: impl Iterator<Item = &'a str>) -> Result<Target, Failure>
 fn say_unknown(controller: &Controller, needs: &planner::Needs) {
     let named = needs.computes.keys().flatten();
     let unknown: Vec<String> = named
-        .filter(|name| !controller.computes.contains(name))
+        .filter(|name| !controller.facts.computes.contains(name))
         .map(|name| format!("`{name}`"))
         .collect();
     if !unknown.is_empty() {

@@ -71,7 +71,7 @@ fn token(url: &str, config: &Config) -> Result<String, Failure> {
 ///
 /// # Errors
 /// Where it cannot be reached, or refuses.
-pub async fn connect(url: &str, global: &Global, config: &Config) -> Result<Controller, Failure> {
+pub async fn connect(url: &str, config: &Config) -> Result<Controller, Failure> {
     let remote = Remote::new(&RemoteOptions {
         url: url.trim_end_matches('/').to_owned(),
         base: API,
@@ -85,14 +85,8 @@ pub async fn connect(url: &str, global: &Global, config: &Config) -> Result<Cont
     })?;
     let store = remote.store(&facts.store)?;
     let name = format!("the server {url}");
-    Ok(Controller::of(
-        remote,
-        store,
-        name,
-        facts.computes,
-        global,
-        config,
-    ))
+    let flag = format!("--server {url}");
+    Ok(Controller::of(remote, store, name, facts, flag))
 }
 
 /// Where the steps of a run there run.

@@ -7,6 +7,7 @@ use crate::feed::Feed;
 use auria_core::RunId;
 use auria_core::run::RunChange;
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -246,6 +247,16 @@ impl Following {
     pub async fn next(&mut self) -> Option<RunChange> {
         let line = self.0.next_line().await.ok().flatten()?;
         serde_json::from_str(&line).ok()
+    }
+
+    /// All changes from here on, as an API's stream gives them too.
+    #[must_use]
+    pub fn changes(self) -> BoxStream<'static, RunChange> {
+        futures::stream::unfold(self, |mut following| async move {
+            let change = following.next().await?;
+            Some((change, following))
+        })
+        .boxed()
     }
 }
 

@@ -11,6 +11,10 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
+/// Whom the tokens are for that open the API: one for the cluster's own API opens nothing
+/// here, and one for this opens nothing there.
+pub const AUDIENCE: &str = "auria-pipeline";
+
 /// What a caller wants to do to runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {

@@ -5,11 +5,13 @@
 use async_trait::async_trait;
 use auria_core::RunId;
 use auria_core::plan::Plan;
+use auria_core::protocol::LauncherFacts;
 use auria_engine::feed::Feed;
 use auria_kubernetes::access::{self, Verb, Vouched};
 use auria_kubernetes::compute::Compute;
 use auria_kubernetes::controller::{self, Feeds};
 use auria_kubernetes::fit::{self, NodeOffer};
+use auria_kubernetes::pod::LauncherSource;
 use auria_server::api::{Action, Denied, NotStarted, Runs, User, Vouch};
 use auria_store::Store;
 use k8s_openapi::api::core::v1::Node;
@@ -56,6 +58,8 @@ pub struct Namespace {
     pub computes: BTreeMap<String, Compute>,
     /// That of steps that name none.
     pub fallback: Compute,
+    /// How launchers get into Pods.
+    pub launcher: LauncherSource,
     /// Requests to cancel that are under way.
     pub canceling: Mutex<JoinSet<()>>,
 }
@@ -78,7 +82,6 @@ impl Runs for Namespace {
     }
 
     fn nudge(&self, run: &RunId) {
-        // All that a user writes into a log is a request to cancel.
         let canceling = self.canceling.lock();
         let mut canceling = canceling.unwrap_or_else(PoisonError::into_inner);
         while canceling.try_join_next().is_some() {}
@@ -116,5 +119,18 @@ impl Runs for Namespace {
 
     fn computes(&self) -> Vec<String> {
         self.computes.keys().cloned().collect()
+    }
+
+    fn launcher(&self) -> Option<LauncherFacts> {
+        let LauncherSource {
+            image,
+            carried_by,
+            image_volumes,
+        } = &self.launcher;
+        Some(LauncherFacts {
+            image: image.clone(),
+            carried_by: carried_by.clone(),
+            image_volumes: *image_volumes,
+        })
     }
 }

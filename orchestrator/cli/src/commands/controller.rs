@@ -9,7 +9,7 @@ use crate::failure::{Failure, exit};
 use crate::open;
 use auria_core::run::Limits;
 use auria_engine::relay::TicketIssuer;
-use auria_kubernetes::access::Access;
+use auria_kubernetes::access::{AUDIENCE, Access};
 use auria_kubernetes::compute::Compute;
 use auria_kubernetes::controller::{self, ControllerOptions, Feeds, LeaseTiming};
 use auria_kubernetes::executor::{KubernetesOptions, Relay};
@@ -35,8 +35,6 @@ use tokio::sync::watch;
 const KEYS: &str = "auria-controller-keys";
 /// Who writes what this command writes.
 const MANAGER: &str = "auria-controller";
-/// The Lease of the replica that drives.
-const LEASE: &str = "auria-controller";
 /// The Service that launchers reach the broker at.
 const BROKER: &str = "auria-broker";
 /// Runs that are driven at once; others wait in their order.
@@ -102,15 +100,31 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
         .filter(|(_, compute)| compute.target == crate::target::KUBERNETES)
         .map(|(name, compute)| (name.clone(), compute.clone()))
         .collect();
+    let launcher = LauncherSource {
+        image: args.launcher_image.clone(),
+        // An empty beginning would be that of every name.
+        carried_by: args
+            .launcher_in
+            .iter()
+            .map(|start| start.trim().to_owned())
+            .filter(|start| !start.is_empty())
+            .collect(),
+        image_volumes: args.image_volumes,
+    };
     let api = Api::new(ApiOptions {
         store: store.clone(),
         sign: !args.proxy,
         store_authorities: None,
-        vouch: Arc::new(Tokens(Access::new(client.clone(), &namespace, Vec::new()))),
+        vouch: Arc::new(Tokens(Access::new(
+            client.clone(),
+            &namespace,
+            vec![AUDIENCE.to_owned()],
+        ))),
         runs: Arc::new(Namespace {
             client: client.clone(),
             name: namespace.clone(),
             store: store.clone(),
+            launcher: launcher.clone(),
             canceling: std::sync::Mutex::default(),
             feeds: feeds.clone(),
             computes: computes.clone(),
@@ -129,7 +143,7 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
         .unwrap_or_else(|| format!("{}-{}", edge::host(), std::process::id()));
     let options = ControllerOptions {
         identity,
-        lease: LEASE.to_owned(),
+        lease: crate::cluster::LEASE.to_owned(),
         timing: LeaseTiming::default(),
         at_once: AT_ONCE,
         limits: Limits::default(),
@@ -137,11 +151,7 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
             namespace: namespace.clone(),
             computes,
             fallback,
-            launcher: LauncherSource {
-                image: args.launcher_image.clone(),
-                carried_by: args.launcher_in.clone(),
-                image_volumes: args.image_volumes,
-            },
+            launcher,
             now: edge::now,
         },
     };

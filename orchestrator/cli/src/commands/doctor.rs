@@ -1,7 +1,8 @@
-//! `doctor`: what this machine can run, and what is missing. It tries things
+//! `doctor`: what this machine (or a cluster) can run, and what is missing. It tries things
 //! rather than guess.
 
 use crate::args::Global;
+use crate::cluster;
 use crate::config::Config;
 use crate::drive;
 use crate::edge::{self, Terminal};
@@ -14,32 +15,46 @@ use auria_store::{Access, Store};
 use serde::Serialize;
 use std::fmt::Write as _;
 
+/// How a thing stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+pub enum Verdict {
+    /// It is as it should be.
     Good,
+    /// It is not there, and not everything needs it.
     Missing,
+    /// Nothing works without it.
     Bad,
 }
 
+/// What was found of one thing.
 #[derive(Debug, Serialize)]
-struct Finding {
-    what: &'static str,
-    verdict: Verdict,
-    detail: String,
-    help: Option<String>,
+pub struct Finding {
+    /// The thing.
+    pub what: &'static str,
+    /// How it stands.
+    pub verdict: Verdict,
+    /// For people.
+    pub detail: String,
+    /// The way out.
+    pub help: Option<String>,
 }
 
-/// Looks at this machine and at the store.
+/// Looks at this machine and at the store; with a cluster as the target, at that.
 ///
 /// # Errors
 /// Where the config cannot be read.
 pub async fn doctor(global: &Global) -> Result<u8, Failure> {
     let folder = open::current_folder()?;
     let config = Config::find(&folder)?;
-    let mut findings = vec![machine(), gpus(), shell(), runtime(), config_file(&config)];
-    findings.push(containers().await);
-    findings.push(store(global, &config).await);
+    let mut findings = vec![config_file(&config)];
+    if cluster::is_meant(global, &config) {
+        findings.extend(cluster::doctor::findings(global, &config).await);
+    } else {
+        findings.extend([machine(), gpus(), shell(), runtime()]);
+        findings.push(containers().await);
+        findings.push(store(global, &config).await);
+    }
     let bad = findings
         .iter()
         .any(|finding| finding.verdict == Verdict::Bad);

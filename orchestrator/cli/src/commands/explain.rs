@@ -1,6 +1,7 @@
 //! `explain`: why a step ran, or why it was reused; and what a key cannot see.
 
 use crate::args::{Explain, Global};
+use crate::cluster::Controller;
 use crate::commands::logs::find_step;
 use crate::drive;
 use crate::failure::{Failure, exit};
@@ -8,7 +9,9 @@ use crate::open;
 use crate::print;
 use auria_core::outcome::{Cause, Status};
 use auria_core::plan::{Environment, Reuse};
+use auria_core::protocol::LauncherFacts;
 use auria_core::run::{ReuseAnswer, ReuseMiss};
+use auria_kubernetes::pod::{LauncherDelivery, LauncherSource};
 use auria_store::{Access, reuse};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
@@ -21,7 +24,8 @@ const SHOWN: usize = 100;
 /// # Errors
 /// Where the store cannot be read, or there is no such run or step.
 pub async fn explain(global: &Global, args: &Explain) -> Result<u8, Failure> {
-    let store = open::existing(global, Access::Read).await?.store;
+    let opened = open::existing(global, Access::Read).await?;
+    let store = opened.store.clone();
     let run = open::run(&store, &args.run).await?;
     let path = find_step(&run, &args.step)?;
     let state = drive::look(&store, &run).await?;
@@ -51,6 +55,10 @@ pub async fn explain(global: &Global, args: &Explain) -> Result<u8, Failure> {
         _ => "ran",
     };
     let unseen = unseen(&view.step.environment);
+    let launcher = opened
+        .controller
+        .as_ref()
+        .and_then(|controller| launcher(controller, &view.step.environment));
     let value = json!({
         "run": run.run,
         "step": path.display(),
@@ -64,6 +72,7 @@ pub async fn explain(global: &Global, args: &Explain) -> Result<u8, Failure> {
         "cause": view.cause,
         "message": view.reason,
         "not_in_the_key": unseen,
+        "launcher": launcher.as_ref().map(launcher_json),
     });
     print::result(global.output, &value, || {
         let mut text = format!("{} {decision} in run {}\n", path.display(), run.run);
@@ -84,12 +93,63 @@ pub async fn explain(global: &Global, args: &Explain) -> Result<u8, Failure> {
         if let Some(note) = &note {
             let _ = writeln!(text, "  key {}", note.key);
         }
+        if let Some(launcher) = &launcher {
+            let _ = writeln!(text, "  its launcher {}", launcher_text(launcher));
+        }
         for line in &unseen {
             let _ = writeln!(text, "  not in the key: {line}");
         }
         text
     })?;
     Ok(exit::DONE)
+}
+
+/// How the launcher gets into the step's container, as the controller is configured now:
+/// an error where it does not.
+fn launcher(
+    controller: &Controller,
+    environment: &Environment,
+) -> Option<Result<LauncherDelivery, String>> {
+    let Environment::Image { image, .. } = environment else {
+        return None;
+    };
+    let LauncherFacts {
+        image: launcher,
+        carried_by,
+        image_volumes,
+    } = controller.facts.launcher.clone()?;
+    let source = LauncherSource {
+        image: launcher,
+        carried_by,
+        image_volumes,
+    };
+    Some(source.delivery(image))
+}
+
+fn launcher_text(launcher: &Result<LauncherDelivery, String>) -> String {
+    match launcher {
+        Ok(LauncherDelivery::InImage) => "is in its own image".to_owned(),
+        Ok(LauncherDelivery::ImageVolume { image }) => {
+            format!("comes by a volume of the image {image}")
+        }
+        Ok(LauncherDelivery::InitContainer { image }) => {
+            format!("is copied by an init container of the image {image}")
+        }
+        Err(why) => format!("cannot come: {why}"),
+    }
+}
+
+fn launcher_json(launcher: &Result<LauncherDelivery, String>) -> Value {
+    match launcher {
+        Ok(LauncherDelivery::InImage) => json!({"way": "in_image"}),
+        Ok(LauncherDelivery::ImageVolume { image }) => {
+            json!({"way": "image_volume", "image": image})
+        }
+        Ok(LauncherDelivery::InitContainer { image }) => {
+            json!({"way": "init_container", "image": image})
+        }
+        Err(why) => json!({"way": null, "message": why}),
+    }
 }
 
 fn miss_text(miss: &ReuseMiss) -> String {

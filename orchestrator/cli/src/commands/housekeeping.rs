@@ -1,6 +1,7 @@
 //! `delete` and `gc`: what goes, what stays and why. The rules are the store's.
 
 use crate::args::{Delete, Gc, Global};
+use crate::cluster;
 use crate::edge;
 use crate::failure::{Failure, exit};
 use crate::load;
@@ -15,6 +16,9 @@ use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+/// Nothing is deleted through a controller.
+const WITH_CREDENTIALS: &str = "whoever holds the store's own credentials (AWS_ACCESS_KEY_ID and the others of docs/install.md) does it without the controller: `--on process --store s3://BUCKET/PREFIX`";
+
 /// What takes longer says what it does.
 const SILENT: Duration = Duration::from_secs(2);
 
@@ -24,6 +28,7 @@ const SILENT: Duration = Duration::from_secs(2);
 /// Where the store cannot be reached, there is no such run, or one of them cannot be
 /// deleted: then those that can are, and the exit code is 2.
 pub async fn delete(global: &Global, args: &Delete) -> Result<u8, Failure> {
+    cluster::not_yet(global, "delete", WITH_CREDENTIALS)?;
     let store = open::existing(global, Access::Write).await?.store;
     // All names are looked up before anything is touched.
     let mut runs = Vec::new();
@@ -117,6 +122,7 @@ fn line(answer: &Value) -> Option<String> {
 /// # Errors
 /// Where the store cannot be reached.
 pub async fn gc(global: &Global, args: &Gc) -> Result<u8, Failure> {
+    cluster::not_yet(global, "gc", WITH_CREDENTIALS)?;
     let store = open::existing(global, Access::Write).await?.store;
     let what = Collect {
         older_than: args.older_than,

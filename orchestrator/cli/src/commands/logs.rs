@@ -1,10 +1,11 @@
 //! `logs`: what steps wrote, from the store, whether they run or have ended.
 
 use crate::args::{Global, Logs};
+use crate::cluster::MOST;
 use crate::drive;
 use crate::edge::Terminal;
 use crate::failure::{Failure, exit};
-use crate::open;
+use crate::open::{self, Opened};
 use crate::print;
 use crate::terminal::Paint;
 use auria_core::run::RunChange;
@@ -13,6 +14,8 @@ use auria_engine::lease::{Following, Lease};
 use auria_store::logs::LogReader;
 use auria_store::runs::RunJson;
 use auria_store::{Access, Journal, Store, layout};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -49,13 +52,67 @@ pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
         .map(|step| step.path.display().len())
         .max()
         .unwrap_or(0);
-    let journal = Journal::new(store.clone(), run.run.clone());
-    let folder = drive::runtime()?;
+    let journal = Journal::new(store, run.run.clone());
+    let mut reading = Reading {
+        opened,
+        run,
+        step,
+        journal,
+        tails,
+    };
+    let mut tries = 0;
     loop {
+        let failure = match reading.round(args).await {
+            Ok(true) => return Ok(exit::DONE),
+            Ok(false) => {
+                tries = 0;
+                continue;
+            }
+            Err(failure) => failure,
+        };
+        // A controller comes back, and whoever follows is not disturbed by that.
+        match &reading.opened.controller {
+            Some(controller) if args.follow && failure.code == exit::UNREACHABLE => {
+                tries += 1;
+                if tries >= MOST {
+                    return Err(failure);
+                }
+                controller.pause(tries).await;
+            }
+            _ => return Err(failure),
+        }
+    }
+}
+
+struct Reading {
+    opened: Opened,
+    run: RunJson,
+    step: Option<StepPath>,
+    journal: Journal,
+    tails: Tails,
+}
+
+impl Reading {
+    /// Prints what there is and, where it is followed, what comes while a driver tells of
+    /// it. Whether that is all.
+    async fn round(&mut self, args: &Logs) -> Result<bool, Failure> {
+        let Self {
+            opened,
+            run,
+            step,
+            journal,
+            tails,
+        } = self;
         // Before the look at what there is: nothing falls between the two.
-        let driver = match args.follow {
-            true => Lease::follow(folder.path(), &store.identity(), &run.run).await,
-            false => None,
+        let driver = match (args.follow, &opened.controller) {
+            (false, _) => None,
+            (true, Some(controller)) => controller.remote.follow(&run.run).await?,
+            (true, None) => {
+                let folder = drive::runtime()?;
+                Lease::follow(folder.path(), &opened.store.identity(), &run.run)
+                    .await
+                    .map(Following::changes)
+            }
         };
         // Read before the logs: what was written before the end is there after it.
         let ended = match (&step, journal.read_run_end().await?) {
@@ -63,7 +120,7 @@ pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
             (Some(step), None) => journal.read_outcome(step).await?.is_some(),
             (None, None) => false,
         };
-        let claims = claims(&journal, &run, step.as_ref(), args.attempt).await?;
+        let claims = claims(journal, run, step.as_ref(), args.attempt).await?;
         if let (Some(number), true, false) = (args.attempt, claims.is_empty(), args.follow) {
             return Err(Failure::usage(format!(
                 "attempt {number} has not begun, or there is none"
@@ -77,12 +134,13 @@ pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
             tails.print(&id, &nonce, ended || !args.follow).await?;
         }
         if ended || !args.follow {
-            return Ok(exit::DONE);
+            return Ok(true);
         }
         match driver {
-            Some(driver) => follow(&journal, args, step.as_ref(), driver, &mut tails).await?,
+            Some(driver) => follow(journal, args, step.as_ref(), driver, tails).await?,
             None => tokio::time::sleep(DRIVER).await,
         }
+        Ok(false)
     }
 }
 
@@ -91,7 +149,7 @@ async fn follow(
     journal: &Journal,
     args: &Logs,
     step: Option<&StepPath>,
-    mut driver: Following,
+    mut driver: BoxStream<'static, RunChange>,
     tails: &mut Tails,
 ) -> Result<(), Failure> {
     // Attempts that said something, until what they said must be in the store.

@@ -33,11 +33,11 @@ pub async fn resume(global: &Global, args: &Resume) -> Result<u8, Failure> {
     }
     prepare(&store, &mut run).await?;
     if let Some(controller) = &opened.controller {
-        controller.submit(&run).await?;
         if args.detach {
+            controller.submit(&run).await?;
             return controller.left(&run, global.output);
         }
-        return controller.follow(&run, global.output).await;
+        return controller.submit_and_follow(&run, global.output).await;
     }
     if args.detach {
         return detach(&store, &run, global.output);

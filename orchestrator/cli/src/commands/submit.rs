@@ -1,6 +1,7 @@
 //! `submit` and `retry`: a plan becomes a run.
 
 use crate::args::{Global, OutputFormat, Retry, Submit};
+use crate::cluster;
 use crate::commands::logs::find_step;
 use crate::commands::resume::detach;
 use crate::drive::{self, Takeover};
@@ -55,12 +56,12 @@ async fn go(
 ) -> Result<u8, Failure> {
     let store = &opened.store;
     if let Some(controller) = &opened.controller {
-        controller.submit(run).await?;
         if background {
+            controller.submit(run).await?;
             return controller.left(run, output);
         }
         eprintln!("run {} of {}", run.run, controller.name);
-        return controller.follow(run, output).await;
+        return controller.submit_and_follow(run, output).await;
     }
     if background {
         return detach(store, run, output);
@@ -168,6 +169,11 @@ fn taken(created: Result<(), auria_store::StoreError>) -> Result<(), Failure> {
 /// # Errors
 /// Where there is no such run or step, it still runs, or the store fails.
 pub async fn again(global: &Global, args: &Retry) -> Result<u8, Failure> {
+    cluster::not_yet(
+        global,
+        "retry",
+        "submit the pipeline again (`auria-pipeline submit --on kubernetes`): steps that finished are reused",
+    )?;
     let opened = open::existing(global, Access::Write).await?;
     let store = opened.store.clone();
     let old = open::run(&store, &args.run).await?;

@@ -2,6 +2,7 @@
 //! reads.
 
 use crate::args::{Global, RunArg};
+use crate::cluster;
 use crate::drive;
 use crate::edge;
 use crate::failure::Failure;
@@ -27,16 +28,17 @@ pub async fn watch(global: &Global, args: &RunArg) -> Result<u8, Failure> {
     let store = opened.store.clone();
     let run = open::run(&store, &args.run).await?;
     if let Some(controller) = &opened.controller {
-        return controller.follow(&run, global.output).await;
+        let interrupt = cluster::Interrupt::listen()?;
+        return controller.follow(&run, global.output, interrupt).await;
     }
     let folder = drive::runtime()?;
     let identity = store.identity();
     let journal = Journal::new(store.clone(), run.run.clone());
     let (progress, frames) = Progress::begin(&run.run, &run.plan, edge::now());
-    let mut alone = 0;
+    let (mut alone, mut looks) = (0, 0);
     let status = loop {
         if let Some(mut driver) = Lease::follow(folder.path(), &identity, &run.run).await {
-            alone = 0;
+            (alone, looks) = (0, 0);
             let mut end = None;
             while let Some(change) = driver.next().await {
                 if let RunChange::End { end: told } = &change {
@@ -51,10 +53,15 @@ pub async fn watch(global: &Global, args: &RunArg) -> Result<u8, Failure> {
         if let Some(end) = journal.read_run_end().await? {
             break end.status;
         }
-        if alone == 0 {
+        if looks % LOOKS == 0 {
             progress.update(&drive::look(&store, &run).await?, edge::now());
         }
-        alone += 1;
+        looks += 1;
+        // One that holds the run and is too busy to tell of it is a driver all the same.
+        alone = match Lease::holder(folder.path(), &identity, &run.run) {
+            Some(_) => 0,
+            None => alone + 1,
+        };
         if alone > LOOKS {
             frames.finish(false).await;
             return Err(Failure::unreachable(format!(

@@ -57,7 +57,7 @@ impl LauncherSource {
                 image: launcher.clone(),
             }),
             None => Err(format!(
-                "the image `{image}` is not known to carry the launcher, and the controller has no launcher image to bring it with"
+                "the image `{image}` is not known to carry the launcher, and the controller has no launcher image to bring it with: the ConfigMap auria-config names one (launcher-image), and images that carry it (launcher-in)"
             )),
         }
     }
