@@ -6,6 +6,7 @@
 //! named in the query (`path=…`), never in the path of the URL, which ways between may
 //! rewrite. Errors are problem documents ([`Problem`], RFC 9457).
 
+use crate::AttemptId;
 use crate::ids::Nonce;
 use crate::outcome::Claim;
 use crate::run::AttemptNews;
@@ -63,6 +64,11 @@ pub const EVENTS: &str = "events";
 /// `POST /runs/RUN/cancel`: asks for the run to be canceled, in the caller's name. 404 where
 /// there is no such run; asked again, or of one that has ended, nothing happens.
 pub const CANCEL: &str = "cancel";
+
+/// Below which replicas of a controller answer each other, on the broker's port.
+pub const REPLICAS: &str = "/replicas/v1";
+/// `POST` a list of [`Heard`], the replicas' own token: nothing.
+pub const TOLD: &str = "/told";
 
 /// The size of an object of which an answer holds a part.
 pub const SIZE_HEADER: &str = "auria-size";
@@ -222,6 +228,15 @@ pub enum Said {
 pub struct News {
     /// In the order in which it happened.
     pub said: Vec<Said>,
+}
+
+/// What a launcher said to a replica that does not drive, for the one that does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Its attempt.
+    pub attempt: AttemptId,
+    /// What.
+    pub said: Said,
 }
 
 /// News were heard.

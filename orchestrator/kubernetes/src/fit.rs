@@ -53,20 +53,33 @@ pub struct NodeOffer {
 pub struct Misfit {
     /// Which.
     pub step: StepPath,
-    /// What it needs.
-    pub needs: String,
-    /// What each node offers, and why that is not enough: one line for each.
-    pub nodes: Vec<String>,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why no node can run a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// What it asks for is not known to its compute: in words.
+    Unknown(String),
+    /// No node has what it needs.
+    Lacking {
+        /// What it needs.
+        needs: String,
+        /// What each node offers, and why that is not enough: one line for each.
+        nodes: Vec<String>,
+    },
 }
 
 impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { step, needs, nodes } = self;
-        write!(
-            f,
-            "no node can run `{}`, which needs {needs}",
-            step.display()
-        )?;
+        let Self { step, why } = self;
+        let step = step.display();
+        let (needs, nodes) = match why {
+            Why::Unknown(message) => return write!(f, "no node can run `{step}`: {message}"),
+            Why::Lacking { needs, nodes } => (needs, nodes),
+        };
+        write!(f, "no node can run `{step}`, which needs {needs}")?;
         if nodes.is_empty() {
             return write!(f, "; there are no nodes");
         }
@@ -90,8 +103,15 @@ pub fn check<'a>(
 ) -> Vec<Misfit> {
     let misfit = |step: &auria_core::plan::PlannedStep| {
         let compute = compute(step.compute.as_deref());
-        // An unknown instance type is refused where the Pod is made.
-        let (resources, typed) = compute.resolve(&step.resources).ok()?;
+        let (resources, typed) = match compute.resolve(&step.resources) {
+            Ok(resolved) => resolved,
+            Err(message) => {
+                return Some(Misfit {
+                    step: step.path.clone(),
+                    why: Why::Unknown(message),
+                });
+            }
+        };
         let mut selector = compute.node_selector.clone();
         selector.extend(typed);
         let cuda = match &step.environment {
@@ -144,8 +164,10 @@ pub fn fit<'n>(
     if fitting.is_empty() {
         return Err(Misfit {
             step: needs.step.clone(),
-            needs: needs.to_string(),
-            nodes: lines,
+            why: Why::Lacking {
+                needs: needs.to_string(),
+                nodes: lines,
+            },
         });
     }
     Ok(fitting)

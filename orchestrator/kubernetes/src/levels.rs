@@ -67,7 +67,7 @@ const STEP: [Row; 15] = [
     ),
     (
         "`network: none`",
-        "a label that a NetworkPolicy selects; the broker and the store stay in reach",
+        "a label that a NetworkPolicy selects: the broker alone stays in reach, and the store through it",
         Written,
     ),
     (
@@ -83,7 +83,7 @@ const STEP: [Row; 15] = [
 ];
 
 /// Fields of a compute.
-const COMPUTE: [Row; 23] = [
+const COMPUTE: [Row; 24] = [
     ("`node_selector`", "node selector", Ran),
     ("`tolerations`", "tolerations", Accepted),
     (
@@ -94,8 +94,8 @@ const COMPUTE: [Row; 23] = [
     ("`queue`", "label `kueue.x-k8s.io/queue-name`", Accepted),
     (
         "`max_instances`",
-        "not built yet: nothing holds a compute to it",
-        Written,
+        "an attempt waits until the compute has fewer Pods",
+        Ran,
     ),
     (
         "`service_account`",
@@ -132,6 +132,11 @@ const COMPUTE: [Row; 23] = [
     (
         "`pending_timeout`",
         "a Pod that no node takes is refused with the scheduler's words",
+        Ran,
+    ),
+    (
+        "`start_timeout`",
+        "a Pod that its node does not start is tried elsewhere",
         Ran,
     ),
     (

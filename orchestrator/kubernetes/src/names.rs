@@ -30,6 +30,12 @@ pub const PUBLISH_GRACE: &str = "pipelines.auria.dev/publish-grace-ms";
 pub const PENDING_TIMEOUT: &str = "pipelines.auria.dev/pending-timeout-ms";
 /// Annotation: how long its image may be trouble, in milliseconds.
 pub const IMAGE_PATIENCE: &str = "pipelines.auria.dev/image-patience-ms";
+/// Annotation: how long a node may take to start it, in milliseconds.
+pub const START_TIMEOUT: &str = "pipelines.auria.dev/start-timeout-ms";
+/// Annotation: the compute that its attempt runs on, where it is declared.
+pub const COMPUTE: &str = "pipelines.auria.dev/compute";
+/// Annotation of the Lease: where the replica that holds it hears the others.
+pub const ADDRESS: &str = "pipelines.auria.dev/address";
 
 /// The longest name that a label of a Pod and its hostname may have (RFC 1123).
 const LONGEST: usize = 63;

@@ -17,6 +17,9 @@ pub const DEFAULT_TTL_SECONDS: u32 = 7 * 24 * 3600;
 /// Keeps the resource until its run has ended.
 pub const FINALIZER: &str = "pipelines.auria.dev/run-end";
 
+/// The reason of the condition of a resource that is never driven.
+pub const REFUSED: &str = "Refused";
+
 /// A run of a pipeline.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -86,7 +89,8 @@ pub struct PipelineRunStatus {
 }
 
 impl PipelineRun {
-    /// The resource of a run whose record stands in the store.
+    /// The resource of a run whose record stands in the store. From its beginning it is held
+    /// until the run has ended: one that is deleted before anybody drives it is canceled too.
     #[must_use]
     pub fn of(run: &RunId) -> Self {
         let spec = PipelineRunSpec {
@@ -98,6 +102,7 @@ impl PipelineRun {
         Self {
             metadata: ObjectMeta {
                 name: Some(names::resource_name(run)),
+                finalizers: Some(vec![FINALIZER.to_owned()]),
                 ..ObjectMeta::default()
             },
             spec,
@@ -111,6 +116,15 @@ impl PipelineRun {
         self.status
             .as_ref()
             .is_some_and(|status| status.ended.is_some())
+    }
+
+    /// Whether it was refused as a second one of its run.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        let conditions = self.status.iter().flat_map(|status| &status.conditions);
+        conditions
+            .into_iter()
+            .any(|condition| condition.reason == REFUSED)
     }
 
     /// When it may go, where its run has ended.

@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a case that cannot go on has failed")]
 
+#[path = "controller/resources.rs"]
+mod resources;
 mod support;
 
 use auria_core::outcome::{Claim, OUTCOME_VERSION, Outcome, RunEnd, Status, Timings};
@@ -17,18 +19,21 @@ use auria_core::{AttemptId, RunId};
 use auria_engine::executor::{AttemptEvent, Happened};
 use auria_engine::relay::{BrokerAccess, TicketIssuer, Wake};
 use auria_kubernetes::compute::Compute;
-use auria_kubernetes::controller::{self, ControllerOptions, Feeds, LeaseTiming, announce, cancel};
+use auria_kubernetes::controller::{
+    self, ControllerOptions, Feeds, Leads, LeaseTiming, announce, cancel,
+};
 use auria_kubernetes::resource::{FINALIZER, PipelineRun, definitions};
 use auria_kubernetes::{KubernetesOptions, Relay, names};
 use auria_store::runs::{self, RUN_VERSION, RunJson, RunState, Submitter};
 use auria_store::{Access, Commit, Journal, Store};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
+use resources::*;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -58,6 +63,11 @@ fn main() -> ExitCode {
         a_replica_that_is_asked_to_go_hands_over_at_once,
         a_resource_goes_when_its_time_has_come,
         a_resource_without_a_run_says_so_until_there_is_one,
+        one_that_is_deleted_before_anybody_drives_it_is_canceled_all_the_same,
+        one_without_a_run_can_be_deleted,
+        of_two_resources_of_a_run_the_second_is_refused,
+        a_namespace_that_is_deleted_with_its_controller_goes,
+        a_lease_that_is_deleted_is_put_anew,
     ]
     .into_iter()
     .map(|trial| trial.with_ignored_flag(home.is_err()))
@@ -99,6 +109,8 @@ struct World {
     pods: Api<Pod>,
     store: Store,
     relay: Relay,
+    /// Who drives, as each replica knows it.
+    leads: BTreeMap<String, Leads>,
     tasks: JoinSet<()>,
     _folder: tempfile::TempDir,
 }
@@ -144,6 +156,7 @@ impl World {
             namespace,
             store,
             relay,
+            leads: BTreeMap::new(),
             tasks,
             _folder: folder,
         }
@@ -153,6 +166,8 @@ impl World {
         let compute: Compute = serde_saphyr::from_str("image_pull_policy: Never").unwrap();
         let options = ControllerOptions {
             identity: identity.to_owned(),
+            address: Some(format!("https://{identity}.test:8443")),
+            leads: self.leads.entry(identity.to_owned()).or_default().clone(),
             lease: "controller".to_owned(),
             timing: LeaseTiming {
                 duration: Duration::from_secs(3),
@@ -484,6 +499,12 @@ async fn a_killed_replica_is_taken_over_and_nothing_runs_twice(mut world: World)
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     world.pod_runs().await;
+    // The one that does not drive knows where the other hears it.
+    assert_eq!(
+        world.leads["b"].elsewhere().as_deref(),
+        Some("https://a.test:8443")
+    );
+    assert_eq!(world.leads["a"].elsewhere(), None);
     first.task.abort();
     holder_is(&leases, "b").await;
     // The step that runs goes on, and is stopped by the one that took over.

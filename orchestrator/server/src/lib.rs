@@ -16,6 +16,7 @@ pub mod names;
 mod objects;
 mod plain;
 mod problem;
+pub mod replicas;
 pub mod report;
 pub mod retry;
 mod stall;

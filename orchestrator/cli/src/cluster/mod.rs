@@ -6,6 +6,7 @@ pub mod doctor;
 mod follow;
 mod forward;
 mod leader;
+pub mod replicas;
 pub mod serve;
 mod way;
 
@@ -138,7 +139,13 @@ pub async fn client(global: &Global, config: &Config) -> Result<Client, Failure>
 impl Controller {
     /// A server of another kind that answers as a controller does; `flag` is what a person
     /// adds to a command that means it.
-    pub fn of(remote: Remote, store: Store, name: String, facts: ServerFacts, flag: String) -> Self {
+    pub fn of(
+        remote: Remote,
+        store: Store,
+        name: String,
+        facts: ServerFacts,
+        flag: String,
+    ) -> Self {
         Self {
             remote,
             store,
@@ -183,10 +190,7 @@ impl Controller {
         print::result(output, &value, || {
             format!(
                 "{}  Queued\n  driven by {}; `auria-pipeline watch {} {}` follows it\n",
-                run.run,
-                self.name,
-                run.run,
-                self.flag
+                run.run, self.name, run.run, self.flag
             )
         })?;
         Ok(exit::DONE)

@@ -2,6 +2,7 @@
 //! what `kubernetes` and `server` do; all it decides is where its keys come from.
 
 use crate::args::{ControllerArgs, Global};
+use crate::cluster::replicas::{Others, Telling, pass_on};
 use crate::cluster::serve::{Namespace, Tokens};
 use crate::config::Config;
 use crate::edge;
@@ -11,13 +12,13 @@ use auria_core::run::Limits;
 use auria_engine::relay::TicketIssuer;
 use auria_kubernetes::access::{AUDIENCE, Access};
 use auria_kubernetes::compute::Compute;
-use auria_kubernetes::controller::{self, ControllerOptions, Feeds, LeaseTiming};
+use auria_kubernetes::controller::{self, ControllerOptions, Feeds, Leads, LeaseTiming};
 use auria_kubernetes::executor::{KubernetesOptions, Relay};
 use auria_kubernetes::pod::LauncherSource;
 use auria_server::api::{Api, ApiOptions};
 use auria_server::broker::{Broker, BrokerOptions};
 use auria_server::tls::Authority;
-use auria_server::{Listening, TokenKey};
+use auria_server::{Listening, TokenKey, replicas};
 use auria_store::Store;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
@@ -30,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// The Secret with the controller's own keys, which it makes at its first start.
 const KEYS: &str = "auria-controller-keys";
@@ -71,6 +73,16 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
         None => service_url(&client, &namespace).await?,
     };
     let relay = Relay::default();
+    let leads = Leads::default();
+    let (telling, heard) = Telling::new(relay.clone(), leads.clone());
+    let replicas_token = replicas::token(&keys.tokens)
+        .map_err(|error| Failure::unreachable(format!("the Secret {namespace}/{KEYS}: {error}")))?;
+    let others = Others {
+        token: replicas_token.clone(),
+        authority: keys.authority.certificate().to_owned(),
+    };
+    let mut passes_on = JoinSet::new();
+    passes_on.spawn(pass_on(heard, leads.clone(), others));
     let feeds = Feeds::default();
     let token_key = TokenKey::new(&keys.tokens)
         .map_err(|error| Failure::unreachable(format!("the Secret {namespace}/{KEYS}: {error}")))?;
@@ -79,7 +91,7 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
         token_key,
         broker_url.clone(),
         keys.authority.certificate().to_owned(),
-        Arc::new(relay.clone()),
+        Arc::new(telling),
     );
     options.sign = !args.proxy;
     let broker = Broker::new(options);
@@ -131,7 +143,8 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
             fallback: fallback.clone(),
         }),
     });
-    let mut broker_port = serve(args.broker_listen, broker.router())?;
+    let from_others = replicas::router(&replicas_token, Arc::new(relay.clone()));
+    let mut broker_port = serve(args.broker_listen, broker.router().merge(from_others))?;
     let mut api_port = serve(args.api_listen, api.router())?;
     tracing::info!(
         broker = %broker_port.address(), api = %api_port.address(), url = broker_url, store = %url, namespace, "serves"
@@ -143,6 +156,8 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
         .unwrap_or_else(|| format!("{}-{}", edge::host(), std::process::id()));
     let options = ControllerOptions {
         identity,
+        address: own_address(args.broker_listen.port()),
+        leads,
         lease: crate::cluster::LEASE.to_owned(),
         timing: LeaseTiming::default(),
         at_once: AT_ONCE,
@@ -189,6 +204,15 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
 /// The compute of steps that name none: `default`, where config names it.
 fn fallback(config: &Config) -> Compute {
     config.computes.get("default").cloned().unwrap_or_default()
+}
+
+/// Where the other replicas reach this one.
+fn own_address(port: u16) -> Option<String> {
+    let address = edge::variable("POD_IP")?;
+    if address.contains(':') {
+        return Some(format!("https://[{address}]:{port}"));
+    }
+    Some(format!("https://{address}:{port}"))
 }
 
 /// What the certificate is for: the broker's address, names in the cluster, and the end of a

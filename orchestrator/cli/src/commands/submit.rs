@@ -188,7 +188,8 @@ pub async fn again(global: &Global, args: &Retry) -> Result<u8, Failure> {
             return controller.left(&run, global.output);
         }
         eprintln!("run {} of {}", run.run, controller.name);
-        return controller.follow(&run, global.output).await;
+        let interrupt = cluster::Interrupt::listen()?;
+        return controller.follow(&run, global.output, interrupt).await;
     }
     let from = args
         .from

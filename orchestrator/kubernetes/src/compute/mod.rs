@@ -31,7 +31,7 @@ pub struct Compute {
     /// The queue (of Kueue, its LocalQueue).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
-    /// Most instances at once.
+    /// Most Pods at once, over all runs; further attempts wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub max_instances: Option<u32>,
@@ -73,6 +73,9 @@ pub struct Compute {
     pub autoscaled: bool,
     /// How long a Pod may stay unschedulable until its step is refused.
     pub pending_timeout: PendingTimeout,
+    /// How long a node may take to start a Pod, images and volumes included, until it is tried
+    /// elsewhere.
+    pub start_timeout: StartTimeout,
     /// How long an image may be trouble until the attempt ends: registries have bad moments.
     pub image_patience: ImagePatience,
     /// How long a node may be silent until its Pods are given up.
@@ -97,6 +100,8 @@ macro_rules! patience {
 patience! {
     /// 10 minutes, where it is not said.
     PendingTimeout = 600;
+    /// 30 minutes, where it is not said.
+    StartTimeout = 1800;
     /// 2 minutes, where it is not said.
     ImagePatience = 120;
     /// 30 seconds, where it is not said.

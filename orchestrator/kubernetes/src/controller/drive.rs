@@ -1,7 +1,7 @@
 //! One run from its resource to its end: reads the record, adopts its Pods, drives, shows.
 
 use super::Feeds;
-use super::status::{NOTES, Note, Shown, Writer, of_end, pending};
+use super::status::{NOTES, Note, Shown, Writer, of_end};
 use crate::executor::{Kubernetes, called};
 use crate::names::MANAGER;
 use crate::resource::{FINALIZER, PipelineRunStatus};
@@ -35,6 +35,8 @@ pub(super) struct Drive {
     pub(super) run: String,
     pub(super) owner: Option<OwnerReference>,
     pub(super) has_finalizer: bool,
+    /// It is being deleted.
+    pub(super) deleting: bool,
     pub(super) writer: Writer,
     pub(super) store: Store,
     pub(super) executor: Arc<Kubernetes>,
@@ -53,17 +55,22 @@ impl Drive {
         };
         let record = match runs::read(&self.store, &run).await {
             Ok(record) if record.state == RunState::Ready => record,
+            Ok(_) if self.deleting => return self.cancel_unready(&run).await,
             Ok(_) => {
                 return Driven::Failed(
                     "its snapshots are still being uploaded by who submitted it".to_owned(),
                 );
             }
+            // There is nothing to end: nobody would ever let it go.
+            Err(StoreError::NotFound { .. }) if self.deleting => return Driven::Ended,
             Err(StoreError::NotFound { what }) => {
                 return Driven::Failed(format!("the store does not hold {what}"));
             }
             Err(error) => return Driven::Failed(crate::chain(&error)),
         };
+        // One that is being deleted takes no finalizer any more.
         if !self.has_finalizer
+            && !self.deleting
             && let Err(why) = self.hold().await
         {
             return Driven::Failed(why);
@@ -135,14 +142,18 @@ impl Drive {
 
     /// A resource that names no run: nothing of it can run.
     async fn refuse(&self, why: &str) -> Driven {
-        let now = (self.now)().to_string();
-        let status = PipelineRunStatus {
-            phase: "Failed".to_owned(),
-            ended: Some(now),
-            ..pending(why)
-        };
-        self.writer.write_last(status).await;
+        self.writer.refuse(why, (self.now)()).await;
         Driven::Ended
+    }
+
+    /// The run of a resource that is deleted before it was ever ready: whoever still makes
+    /// it ready finds it canceled.
+    async fn cancel_unready(&self, run: &RunId) -> Driven {
+        let by = "the deletion of its PipelineRun";
+        match driver::request_cancel(&self.store, run, by, self.now).await {
+            Ok(()) => Driven::Ended,
+            Err(error) => Driven::Failed(crate::chain(&error)),
+        }
     }
 
     /// Keeps the resource until the run has ended.

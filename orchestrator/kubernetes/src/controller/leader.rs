@@ -2,12 +2,15 @@
 //! epochs of their logs, so that the Lease is a courtesy that keeps two replicas from
 //! disturbing each other, and no more.
 
+use super::ControllerOptions;
 use crate::executor::called;
+use crate::names;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -32,26 +35,44 @@ impl Default for LeaseTiming {
     }
 }
 
+/// Where the replica that drives is reached, where that is another. Clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Leads(Arc<Mutex<Option<String>>>);
+
+impl Leads {
+    /// Its address; none while this one drives, and while nobody does.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Who drives has changed.
+    pub fn set(&self, address: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+}
+
 pub(super) struct Leader {
     leases: Api<Lease>,
     name: String,
     identity: String,
+    address: Option<String>,
     timing: LeaseTiming,
+    leads: Leads,
 }
 
 impl Leader {
-    pub(super) fn new(
-        client: Client,
-        namespace: &str,
-        name: &str,
-        identity: &str,
-        timing: LeaseTiming,
-    ) -> Self {
+    pub(super) fn new(client: Client, options: &ControllerOptions) -> Self {
         Self {
-            leases: Api::namespaced(client, namespace),
-            name: name.to_owned(),
-            identity: identity.to_owned(),
-            timing,
+            leases: Api::namespaced(client, &options.executor.namespace),
+            name: options.lease.clone(),
+            identity: options.identity.clone(),
+            address: options.address.clone(),
+            timing: options.timing,
+            leads: options.leads.clone(),
         }
     }
 
@@ -75,6 +96,7 @@ impl Leader {
                     let since = unchanged.unwrap_or(now);
                     seen = Some((lease.spec.clone(), since));
                     let holder = holder(&lease);
+                    self.leads.set(holder.and(address(&lease)));
                     let silent = now.duration_since(since) > self.timing.duration;
                     if (holder.is_none() || holder == Some(self.identity.as_str()) || silent)
                         && let Some(lease) = self.put(Some(lease)).await
@@ -99,8 +121,9 @@ impl Leader {
         let mut last = Instant::now();
         loop {
             tokio::time::sleep(self.timing.every).await;
-            let left = self.timing.deadline.saturating_sub(last.elapsed());
-            let put = tokio::time::timeout(left, self.put(Some(lease.clone())));
+            // A call may take what is left by then, and no more.
+            let left = || self.timing.deadline.saturating_sub(last.elapsed());
+            let put = tokio::time::timeout(left(), self.put(Some(lease.clone())));
             match put.await {
                 Ok(Some(kept)) => {
                     lease = kept;
@@ -110,7 +133,7 @@ impl Leader {
                 Err(_elapsed) => return "the cluster's API does not answer".to_owned(),
                 Ok(None) => {}
             }
-            let read = tokio::time::timeout(left, called(self.leases.get_opt(&self.name)));
+            let read = tokio::time::timeout(left(), called(self.leases.get_opt(&self.name)));
             match read.await {
                 Ok(Ok(Some(found))) if holder(&found) == Some(self.identity.as_str()) => {
                     lease = found;
@@ -118,6 +141,7 @@ impl Leader {
                 Ok(Ok(Some(found))) if holder(&found).is_some() => {
                     return format!("{} has taken it", holder(&found).unwrap_or_default());
                 }
+                // Given up in our name, or deleted: it is written anew.
                 Ok(Ok(found)) => lease = found.unwrap_or_default(),
                 _ => {}
             }
@@ -170,14 +194,21 @@ impl Leader {
         let there = before
             .as_ref()
             .is_some_and(|lease| lease.metadata.resource_version.is_some());
+        let mut metadata = match before {
+            // With its version: another's word in between is not written over.
+            Some(before) if there => before.metadata,
+            _ => ObjectMeta {
+                name: Some(self.name.clone()),
+                ..ObjectMeta::default()
+            },
+        };
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.remove(names::ADDRESS);
+        if let Some(address) = &self.address {
+            annotations.insert(names::ADDRESS.to_owned(), address.clone());
+        }
         let lease = Lease {
-            metadata: before.map_or_else(
-                || ObjectMeta {
-                    name: Some(self.name.clone()),
-                    ..ObjectMeta::default()
-                },
-                |lease| lease.metadata,
-            ),
+            metadata,
             spec: Some(spec),
         };
         let params = PostParams::default();
@@ -200,6 +231,12 @@ impl Leader {
             }
         }
     }
+}
+
+/// Where its holder hears the others.
+fn address(lease: &Lease) -> Option<String> {
+    let annotations = lease.metadata.annotations.as_ref()?;
+    annotations.get(names::ADDRESS).cloned()
 }
 
 /// Who holds it.

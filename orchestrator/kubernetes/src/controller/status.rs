@@ -3,7 +3,7 @@
 
 use crate::executor::called;
 use crate::names::MANAGER;
-use crate::resource::{PipelineRun, PipelineRunStatus};
+use crate::resource::{PipelineRun, PipelineRunStatus, REFUSED};
 use auria_core::outcome::{Cause, RunEnd, Status};
 use auria_core::run::{RunState, RunView};
 use auria_core::{AttemptId, StepPath, Timestamp};
@@ -300,6 +300,20 @@ impl Writer {
                 false
             }
         }
+    }
+
+    /// Says of a resource that it will never be driven.
+    pub(super) async fn refuse(&self, why: &str, now: Timestamp) {
+        let mut status = PipelineRunStatus {
+            phase: "Failed".to_owned(),
+            ended: Some(now.to_string()),
+            ..pending(why)
+        };
+        for condition in &mut status.conditions {
+            "False".clone_into(&mut condition.status);
+            REFUSED.clone_into(&mut condition.reason);
+        }
+        self.write_last(status).await;
     }
 
     /// Writes the last status, with patience.

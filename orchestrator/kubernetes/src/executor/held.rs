@@ -1,4 +1,4 @@
-//! Attempts that the namespace's quota has no room for: they wait here, as they would for
+//! Attempts that the namespace's quota, or their compute, has no room for: they wait here, as they would for
 //! a node, and are tried again when a Pod goes, and now and then, since others use the
 //! quota too. Bounded by what runs may start at a time.
 
@@ -76,6 +76,19 @@ impl Held {
         relay.news(attempt, AttemptNews::Waiting { why });
     }
 
+    /// Tells why it waits, where that has changed; its place in the queue stays.
+    fn says(&self, attempt: &AttemptId, why: String, relay: &Relay) {
+        {
+            let mut waiting = self.waiting();
+            let held = waiting.iter_mut().find(|w| w.ticket.attempt == *attempt);
+            let Some(held) = held.filter(|held| held.why != why) else {
+                return;
+            };
+            held.why.clone_from(&why);
+        }
+        relay.news(attempt, AttemptNews::Waiting { why });
+    }
+
     pub(super) fn holds(&self, attempt: &AttemptId) -> bool {
         let waiting = self.waiting();
         waiting.iter().any(|held| held.ticket.attempt == *attempt)
@@ -135,6 +148,11 @@ async fn round(inner: &Inner) {
         if !inner.held.holds(attempt) {
             continue;
         }
+        if let Err(full) = inner.take_place(&ticket) {
+            // Nobody was asked: what comes behind it is not kept waiting by that.
+            inner.held.says(attempt, full, &inner.relay);
+            continue;
+        }
         let news = match inner.pod(&ticket) {
             Err(message) => AttemptNews::Refused { message },
             Ok(pod) => match called(inner.pods.create(&PostParams::default(), &pod)).await {
@@ -147,6 +165,7 @@ async fn round(inner: &Inner) {
                     continue;
                 }
                 Err(failed) if is_quota(&failed) => {
+                    inner.rooms.leave(attempt);
                     inner.held.still(attempt, failed.message, &inner.relay);
                     in_vain += 1;
                     if in_vain == IN_VAIN {
@@ -160,6 +179,7 @@ async fn round(inner: &Inner) {
                 },
             },
         };
+        inner.rooms.leave(attempt);
         if inner.held.release(attempt) {
             inner.relay.news(attempt, news);
         }

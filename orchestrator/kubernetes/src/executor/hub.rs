@@ -7,7 +7,7 @@ use auria_core::run::AttemptNews;
 use auria_core::{AttemptId, RunId};
 use auria_engine::executor::{AttemptEvent, Happened, WatchError, is_last};
 use auria_engine::relay::Wake;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -16,8 +16,10 @@ use tokio::sync::mpsc;
 const QUEUE: usize = 4096;
 /// Of these, log lines leave this many for news.
 const KEPT_FOR_NEWS: usize = 1024;
-/// Attempts that are remembered; beyond it those without a Pod are forgotten first.
-const REMEMBERED: usize = 32 * 1024;
+/// Attempts that are remembered whose Pod is not seen: of a replica that does not drive, or
+/// whose Pod is seen a moment later. Beyond it the older half is forgotten; the store knows
+/// what became of them. Those with a Pod are bounded by the namespace's Pods.
+const REMEMBERED: usize = 8 * 1024;
 
 type Watched = Result<AttemptEvent, WatchError>;
 
@@ -29,6 +31,27 @@ pub struct Relay(Arc<Mutex<State>>);
 struct State {
     attempts: HashMap<AttemptId, Known>,
     watchers: HashMap<RunId, Vec<mpsc::Sender<Watched>>>,
+    /// Counts news.
+    told: u64,
+}
+
+impl State {
+    /// Keeps what is remembered within its bound.
+    fn forget(&mut self) {
+        if self.attempts.len() <= REMEMBERED {
+            return;
+        }
+        let without = self.attempts.values().filter(|known| !known.has_pod);
+        let mut ages: Vec<u64> = without.map(|known| known.told).collect();
+        if ages.len() <= REMEMBERED {
+            return;
+        }
+        let middle = ages.len() / 2;
+        let (_, middle, _) = ages.select_nth_unstable(middle);
+        let oldest = *middle;
+        self.attempts
+            .retain(|_, known| known.has_pod || known.told >= oldest);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +59,8 @@ struct Known {
     /// The latest of each kind; of one that has ended, the last.
     news: Vec<AttemptNews>,
     ended: bool,
+    /// Which of all news its latest was.
+    told: u64,
     /// Its Pod is seen.
     has_pod: bool,
     /// We were asked to stop it.
@@ -87,7 +112,10 @@ impl Relay {
     pub(super) fn news(&self, attempt: &AttemptId, mut news: AttemptNews) {
         let mut state = self.state();
         let last = is_last(&news);
+        state.told += 1;
+        let told = state.told;
         let known = state.attempts.entry(attempt.clone()).or_default();
+        known.told = told;
         known.tell_apart(&mut news);
         known
             .news
@@ -110,9 +138,7 @@ impl Relay {
         if last && heard && !has_pod {
             state.attempts.remove(attempt);
         }
-        if state.attempts.len() > REMEMBERED {
-            state.attempts.retain(|_, known| known.has_pod);
-        }
+        state.forget();
     }
 
     fn log(&self, attempt: AttemptId, lines: Vec<String>) {
@@ -143,8 +169,12 @@ impl Relay {
             }));
             attempt.has_pod || !attempt.ended
         });
+        // Those of runs that have ended left nobody who would be told so.
+        state.watchers.retain(|_, watchers| {
+            watchers.retain(|watcher| !watcher.is_closed());
+            !watchers.is_empty()
+        });
         let watchers = state.watchers.entry(run.clone()).or_default();
-        watchers.retain(|watcher| !watcher.is_closed());
         watchers.push(sender);
         (known, receiver)
     }
@@ -170,19 +200,28 @@ impl Relay {
         self.state().attempts.remove(attempt);
     }
 
-    /// Its Pod is gone. Whether the attempt had not ended by then, and whether we had
-    /// been asked to stop it.
-    pub(super) fn pod_gone(&self, attempt: &AttemptId) -> (bool, bool) {
+    /// Its Pod is gone. Whether the attempt had not ended by then.
+    pub(super) fn pod_gone(&self, attempt: &AttemptId) -> bool {
         let mut state = self.state();
         let Some(known) = state.attempts.get_mut(attempt) else {
-            return (true, false);
+            return true;
         };
         known.has_pod = false;
-        let answer = (!known.ended, known.stopped);
         if known.ended {
             state.attempts.remove(attempt);
+            return false;
         }
-        answer
+        true
+    }
+
+    /// These alone have a Pod: what was seen before was by a watch that has ended, of an
+    /// earlier time in which this process drove.
+    pub(super) fn pods_are(&self, there: &HashSet<AttemptId>) {
+        let mut state = self.state();
+        state.attempts.retain(|attempt, known| {
+            known.has_pod = there.contains(attempt);
+            known.has_pod || !known.ended
+        });
     }
 
     /// We were asked to stop it. What that leaves for publishing, where its Pod was seen.
@@ -203,7 +242,7 @@ impl Relay {
 
 #[cfg(test)]
 mod tests {
-    use super::{PodSays, QUEUE, Relay};
+    use super::{PodSays, QUEUE, REMEMBERED, Relay};
     use auria_core::outcome::{Cause, EndRecord, Timings};
     use auria_core::run::{AttemptNews, Phase};
     use auria_core::{AttemptId, Timestamp};
@@ -248,10 +287,53 @@ mod tests {
         relay.pod_seen(&one, PodSays::default());
         relay.news(&one, AttemptNews::ClaimLost);
         assert!(relay.has_ended(&one));
-        assert_eq!(relay.pod_gone(&one), (false, false));
+        assert!(!relay.pod_gone(&one));
         // Nothing is known of it any more.
         assert!(!relay.has_ended(&one));
-        assert_eq!(relay.pod_gone(&one), (true, false));
+        assert!(relay.pod_gone(&one));
+    }
+
+    #[test]
+    fn pods_that_went_while_nobody_watched_are_not_remembered_for_ever() {
+        let relay = Relay::default();
+        let (one, two) = (attempt("one"), attempt("two"));
+        for id in [&one, &two] {
+            relay.pod_seen(id, PodSays::default());
+            relay.news(id, AttemptNews::ClaimLost);
+        }
+        relay.pods_are(&[two.clone()].into());
+        assert!(!relay.has_ended(&one));
+        assert!(relay.has_ended(&two));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_the_oldest_goes_first() {
+        let relay = Relay::default();
+        let with_pod = attempt("pod");
+        relay.pod_seen(&with_pod, PodSays::default());
+        let first = attempt("first");
+        relay.news(&first, phase(Phase::Running));
+        for number in 0..REMEMBERED {
+            let id = AttemptId {
+                number: u32::try_from(number).unwrap(),
+                ..attempt("many")
+            };
+            relay.news(&id, phase(Phase::Running));
+        }
+        let state = relay.state();
+        assert!(
+            state.attempts.len() <= REMEMBERED,
+            "{}",
+            state.attempts.len()
+        );
+        assert!(state.attempts.contains_key(&with_pod));
+        assert!(!state.attempts.contains_key(&first));
+        let last = u32::try_from(REMEMBERED - 1).unwrap();
+        let newest = AttemptId {
+            number: last,
+            ..attempt("many")
+        };
+        assert!(state.attempts.contains_key(&newest));
     }
 
     #[test]

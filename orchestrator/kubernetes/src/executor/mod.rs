@@ -6,6 +6,7 @@
 
 mod held;
 mod hub;
+mod room;
 mod standing;
 mod tracker;
 
@@ -28,6 +29,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use kube::{Api, Client};
+use room::Rooms;
 use standing::{Standing, standing};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +41,9 @@ use tokio_stream::wrappers::ReceiverStream;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What a stop leaves for publishing where the Pod was not seen yet.
 const PUBLISH_GRACE_MS: u64 = 30_000;
+
+/// The compute of steps that name none, where places are counted.
+const FALLBACK: &str = "default";
 
 /// What the executor works with.
 #[derive(Clone, Debug)]
@@ -69,6 +74,7 @@ struct Inner {
     relay: Relay,
     owners: Mutex<HashMap<RunId, OwnerReference>>,
     held: Held,
+    rooms: Rooms,
 }
 
 impl Kubernetes {
@@ -88,6 +94,7 @@ impl Kubernetes {
             relay,
             owners: Mutex::default(),
             held: Held::default(),
+            rooms: Rooms::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(tracker::track(inner.clone()));
@@ -115,14 +122,28 @@ impl Inner {
         self.owners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn compute(&self, name: Option<&str>) -> &Compute {
-        name.and_then(|name| self.options.computes.get(name))
-            .unwrap_or(&self.options.fallback)
+    /// A compute, and the name that it is declared by.
+    fn compute(&self, name: Option<&str>) -> (&str, &Compute) {
+        name.and_then(|name| self.options.computes.get_key_value(name))
+            .map_or((FALLBACK, &self.options.fallback), |(name, compute)| {
+                (name.as_str(), compute)
+            })
+    }
+
+    /// Takes a place on the ticket's compute.
+    fn take_place(&self, ticket: &Ticket) -> Result<(), String> {
+        let (name, compute) = self.compute(ticket.compute.as_deref());
+        match compute.max_instances {
+            Some(most) => self
+                .rooms
+                .take(name, &ticket.attempt, most, (self.options.now)()),
+            None => Ok(()),
+        }
     }
 
     /// The Pod of a ticket.
     fn pod(&self, ticket: &Ticket) -> Result<Pod, String> {
-        let compute = self.compute(ticket.compute.as_deref());
+        let (compute_name, compute) = self.compute(ticket.compute.as_deref());
         let image = match &ticket.environment {
             Environment::Image { image, .. } => image.as_str(),
             Environment::Process(_) => "",
@@ -130,15 +151,69 @@ impl Inner {
         let launcher = self.options.launcher.delivery(image)?;
         let broker = self.issuer.issue(&ticket.attempt);
         let owner = self.owners().get(&ticket.attempt.run).cloned();
-        pod(ticket, compute, &broker, &launcher, owner.as_ref()).map_err(|refused| {
+        let made = pod(ticket, compute, &broker, &launcher, owner.as_ref());
+        let mut pod = made.map_err(|refused| {
             let each: Vec<_> = refused.iter().map(Refused::to_string).collect();
             each.join("; ")
-        })
+        })?;
+        // Whoever watches counts it where it belongs.
+        pod.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(names::COMPUTE.to_owned(), compute_name.to_owned());
+        Ok(pod)
+    }
+
+    /// Makes the Pod of an attempt, or finds that it is there.
+    async fn make(&self, ticket: &Ticket, pod: &Pod, name: &str) -> Result<(), StartError> {
+        let refused = |message: String| Err(StartError::Refused { message });
+        let unavailable = |message: String| Err(StartError::Unavailable { message });
+        // Twice: what is left of an attempt that has ended makes room first.
+        for _ in 0..2 {
+            let failed = match called(self.pods.create(&PostParams::default(), pod)).await {
+                Ok(_) => return Ok(()),
+                Err(failed) => failed,
+            };
+            if is_quota(&failed) {
+                self.held.hold(ticket, failed.message, &self.relay);
+                return Ok(());
+            }
+            let said = not_taken(&ticket.attempt, &failed.message);
+            match failed.code {
+                Some(409) => {}
+                Some(400 | 403 | 404 | 405 | 413 | 415 | 422) => return refused(said),
+                _ => return unavailable(said),
+            }
+            let found = match called(self.pods.get_opt(name)).await {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(Failed { message, .. }) => {
+                    return unavailable(format!("the Pod {name} cannot be read: {message}"));
+                }
+            };
+            if names::attempt_of(&found.metadata).as_ref() != Some(&ticket.attempt) {
+                return refused(format!("there is a Pod {name} that is not ours"));
+            }
+            match standing(&found, (self.options.now)()) {
+                Standing::Over(_) => {
+                    if self.remove(name, found.metadata.uid).await == Removal::Failed {
+                        return unavailable(format!("the Pod {name} of before is still there"));
+                    }
+                    self.relay.starts(&ticket.attempt);
+                }
+                Standing::Lives {
+                    gone_by: Some(_), ..
+                } => return unavailable(format!("the Pod {name} of before is just ending")),
+                // It waits or runs.
+                _ => return Ok(()),
+            }
+        }
+        unavailable(format!("the Pod {name} of before is still there"))
     }
 
     /// Removes the Pod with this name and identity, whose process has ended or never
-    /// began; whether it is gone by now.
-    async fn remove(&self, name: &str, uid: Option<String>) -> bool {
+    /// began.
+    async fn remove(&self, name: &str, uid: Option<String>) -> Removal {
         let params = DeleteParams::default()
             .grace_period(0)
             .preconditions(Preconditions {
@@ -146,18 +221,29 @@ impl Inner {
                 resource_version: None,
             });
         match called(self.pods.delete(name, &params)).await {
-            Ok(_) => true,
+            Ok(_) => Removal::Done,
             // Gone, or another one by now.
             Err(Failed {
                 code: Some(404 | 409),
                 ..
-            }) => true,
+            }) => Removal::Missing,
             Err(failed) => {
                 tracing::warn!(pod = name, error = failed.message, "removing a Pod");
-                false
+                Removal::Failed
             }
         }
     }
+}
+
+/// What came of removing a Pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Removal {
+    /// It goes: the watch tells of it.
+    Done,
+    /// It was gone before: whether the watch told of it is not known.
+    Missing,
+    /// It is there still.
+    Failed,
 }
 
 /// A refusal of the API server, for people.
@@ -200,53 +286,20 @@ impl Executor for Kubernetes {
     async fn start(&self, ticket: &Ticket) -> Result<(), StartError> {
         let inner = &self.inner;
         let refused = |message: String| Err(StartError::Refused { message });
-        let unavailable = |message: String| Err(StartError::Unavailable { message });
         let pod = match inner.pod(ticket) {
             Ok(pod) => pod,
             Err(message) => return refused(message),
         };
         let name = names::pod_name(&ticket.attempt);
-        // Twice: what is left of an attempt that has ended makes room first.
-        for _ in 0..2 {
-            let failed = match called(inner.pods.create(&PostParams::default(), &pod)).await {
-                Ok(_) => return Ok(()),
-                Err(failed) => failed,
-            };
-            if is_quota(&failed) {
-                inner.held.hold(ticket, failed.message, &inner.relay);
-                return Ok(());
-            }
-            let said = not_taken(&ticket.attempt, &failed.message);
-            match failed.code {
-                Some(409) => {}
-                Some(400 | 403 | 404 | 405 | 413 | 415 | 422) => return refused(said),
-                _ => return unavailable(said),
-            }
-            let found = match called(inner.pods.get_opt(&name)).await {
-                Ok(Some(found)) => found,
-                Ok(None) => continue,
-                Err(Failed { message, .. }) => {
-                    return unavailable(format!("the Pod {name} cannot be read: {message}"));
-                }
-            };
-            if names::attempt_of(&found.metadata).as_ref() != Some(&ticket.attempt) {
-                return refused(format!("there is a Pod {name} that is not ours"));
-            }
-            match standing(&found, (inner.options.now)()) {
-                Standing::Over(_) => {
-                    if !inner.remove(&name, found.metadata.uid).await {
-                        return unavailable(format!("the Pod {name} of before is still there"));
-                    }
-                    inner.relay.starts(&ticket.attempt);
-                }
-                Standing::Lives {
-                    gone_by: Some(_), ..
-                } => return unavailable(format!("the Pod {name} of before is just ending")),
-                // It waits or runs.
-                _ => return Ok(()),
-            }
+        if let Err(full) = inner.take_place(ticket) {
+            inner.held.hold(ticket, full, &inner.relay);
+            return Ok(());
         }
-        unavailable(format!("the Pod {name} of before is still there"))
+        let started = inner.make(ticket, &pod, &name).await;
+        if started.is_err() || inner.held.holds(&ticket.attempt) {
+            inner.rooms.leave(&ticket.attempt);
+        }
+        started
     }
 
     async fn stop(&self, attempt: &AttemptId, grace: Duration) -> Result<(), StopError> {

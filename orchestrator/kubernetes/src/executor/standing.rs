@@ -48,6 +48,13 @@ pub(super) enum Standing {
         /// Waiting does not mend it.
         hopeless: bool,
     },
+    /// A node has it, and its container has not begun.
+    Starting {
+        /// Since when the node has it.
+        since: Timestamp,
+        /// What it is doing.
+        why: String,
+    },
     /// It starts or runs.
     Lives {
         /// It is to be gone by then.
@@ -117,7 +124,7 @@ pub(super) fn standing(pod: &Pod, now: Timestamp) -> Standing {
         return Standing::Over(Box::new(ended(pod, Some(terminated))));
     }
     if matches!(phase, Some("Failed" | "Succeeded")) {
-        return Standing::Over(Box::new(ended(pod, None)));
+        return Standing::Over(Box::new(ended(pod, failed_init(pod))));
     }
     if let Some(gone_by) = gone_by {
         let overdue = now >= gone_by.plus_millis(OVERDUE_MS);
@@ -159,7 +166,35 @@ pub(super) fn standing(pod: &Pod, now: Timestamp) -> Standing {
             };
         }
     }
-    Standing::Lives { gone_by: None }
+    match starting(pod) {
+        Some((since, why)) => Standing::Starting { since, why },
+        None => Standing::Lives { gone_by: None },
+    }
+}
+
+/// Since when a node has a Pod whose container has not begun, and what it waits for.
+fn starting(pod: &Pod) -> Option<(Timestamp, String)> {
+    let scheduled = condition(pod, "PodScheduled").filter(|c| c.status == "True")?;
+    let since = timestamp(scheduled.last_transition_time.as_ref()?);
+    let own = own_status(pod).and_then(|status| status.state.as_ref());
+    if own.is_some_and(|state| state.running.is_some()) {
+        return None;
+    }
+    // What an init container does comes before what waits for it.
+    let doing = containers(pod).find_map(|status| {
+        let state = status.state.as_ref()?;
+        let waiting = state.waiting.as_ref().and_then(|w| w.reason.as_deref());
+        let doing = match (waiting, &state.running) {
+            (Some(reason), _) => reason,
+            (None, Some(_)) => "runs",
+            (None, None) => return None,
+        };
+        Some(format!("its container {} {doing}", status.name))
+    });
+    Some((
+        since,
+        doing.unwrap_or_else(|| "its node has not answered for it yet".to_owned()),
+    ))
 }
 
 /// Whether the node is silent that a deleted Pod is on. The node's controller says of its
@@ -191,6 +226,9 @@ fn ended(pod: &Pod, terminated: Option<&ContainerStateTerminated>) -> Over {
         .and_then(|condition| condition.message.as_deref())
         .unwrap_or_default();
     let exit_code = terminated.map(|terminated| terminated.exit_code);
+    let is_own = own_status(pod)
+        .and_then(|status| status.state.as_ref())
+        .is_some_and(|state| state.terminated.is_some());
     let (cause, message) = match (why, reason(pod), of_pod) {
         (Some("OOMKilled"), _, _) => (
             Some(Cause::OutOfMemory),
@@ -236,6 +274,14 @@ fn ended(pod: &Pod, terminated: Option<&ContainerStateTerminated>) -> Over {
         ),
         // The launcher says in the store how it ended.
         _ if exit_code == Some(0) => (None, String::new()),
+        // What brings the launcher did not: nothing of the step has run.
+        (Some(_), _, _) if !is_own && pod.metadata.deletion_timestamp.is_none() => (
+            Some(Cause::Image),
+            format!(
+                "its launcher could not be brought into its container on {on}: the init container ended with status {}: {said}",
+                exit_code.unwrap_or_default()
+            ),
+        ),
         _ if pod.metadata.deletion_timestamp.is_some() => (
             Some(Cause::Evicted),
             format!("its Pod was deleted while it was on {on}"),
@@ -272,13 +318,25 @@ pub(super) fn deleted(pod: &Pod) -> Over {
     pod.metadata
         .deletion_timestamp
         .get_or_insert(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH));
-    ended(&pod, terminated(&pod))
+    ended(&pod, terminated(&pod).or_else(|| failed_init(&pod)))
 }
 
 fn terminated(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    own_status(pod)?.state.as_ref()?.terminated.as_ref()
+}
+
+fn own_status(pod: &Pod) -> Option<&ContainerStatus> {
     let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-    let own = statuses.iter().find(|status| status.name == CONTAINER)?;
-    own.state.as_ref()?.terminated.as_ref()
+    statuses.iter().find(|status| status.name == CONTAINER)
+}
+
+/// The end of an init container that failed, for which the step's own never began.
+fn failed_init(pod: &Pod) -> Option<&ContainerStateTerminated> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let ends = statuses
+        .iter()
+        .filter_map(|status| status.state.as_ref()?.terminated.as_ref());
+    ends.into_iter().find(|end| end.exit_code != 0)
 }
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {

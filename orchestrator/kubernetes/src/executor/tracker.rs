@@ -3,7 +3,7 @@
 
 use super::hub::PodSays;
 use super::standing::{OVERDUE_MS, Over, Standing, deleted, is_preempted, standing};
-use super::{Inner, Relay};
+use super::{Inner, Relay, Removal};
 use crate::names;
 use auria_core::outcome::Cause;
 use auria_core::run::AttemptNews;
@@ -20,6 +20,8 @@ use tokio::task::JoinSet;
 
 /// How long a Pod that did not end well stays, to be looked at.
 const KEPT_MS: u64 = 10 * 60 * 1000;
+/// How long the start of a Pod may take that does not say it.
+const STARTS_MS: u64 = 30 * 60 * 1000;
 /// Before a Pod is removed again that could not be.
 const AGAIN_MS: u64 = 2_000;
 /// Pods that are removed at once; more wait for the next round.
@@ -64,14 +66,14 @@ pub(super) async fn track(inner: Arc<Inner>) {
                     listed.extend(pod.metadata.name.clone());
                     tracker.seen(pod);
                 }
-                Some(Ok(Event::InitDone)) => tracker.keep(&listed),
+                Some(Ok(Event::InitDone)) => tracker.listed(&listed),
                 Some(Ok(Event::Apply(pod))) => tracker.seen(pod),
                 Some(Ok(Event::Delete(pod))) => tracker.gone(pod),
                 Some(Err(error)) => tracing::warn!(error = crate::chain(&error), "watching Pods"),
                 None => return,
             },
             Some(removed) = tracker.removals.join_next() => match removed {
-                Ok((name, uid, gone)) => tracker.removed(&name, uid.as_deref(), gone),
+                Ok((name, uid, done)) => tracker.removed(&name, uid.as_deref(), done),
                 Err(error) => tracing::warn!("removing a Pod: {error}"),
             },
             () = until(due) => tracker.look(),
@@ -89,7 +91,7 @@ async fn until(due: Option<Duration>) {
 struct Tracker {
     inner: Arc<Inner>,
     pods: HashMap<String, Tracked>,
-    removals: JoinSet<(String, Option<String>, bool)>,
+    removals: JoinSet<(String, Option<String>, Removal)>,
 }
 
 impl Tracker {
@@ -143,6 +145,11 @@ impl Tracker {
             parting: None,
         });
         tracked.pod = pod;
+        let annotations = tracked.pod.metadata.annotations.as_ref();
+        let compute = annotations.and_then(|annotations| annotations.get(names::COMPUTE));
+        if let (Some(compute), false) = (compute, tracked.over) {
+            self.inner.rooms.seen(compute, &tracked.attempt);
+        }
         self.judge(&mut tracked);
         self.pods.insert(name, tracked);
     }
@@ -171,15 +178,15 @@ impl Tracker {
         }
         let now = self.now();
         let attempt = tracked.attempt.clone();
-        let patience = |name: &str| -> u64 {
+        let patience = |name: &str, default: u64| -> u64 {
             let annotations = tracked.pod.metadata.annotations.as_ref();
             annotations
                 .and_then(|annotations| annotations.get(name)?.parse().ok())
-                .unwrap_or(KEPT_MS)
+                .unwrap_or(default)
         };
         match standing(&tracked.pod, now) {
             Standing::Unschedulable { since, why } => {
-                let end = since.plus_millis(patience(names::PENDING_TIMEOUT));
+                let end = since.plus_millis(patience(names::PENDING_TIMEOUT, KEPT_MS));
                 if now >= end {
                     let waited = now.millis_since(since) / 1000;
                     let message = format!("no node took its Pod within {waited} s: {why}");
@@ -192,7 +199,7 @@ impl Tracker {
             Standing::Held { why } => self.tell_waiting(tracked, why),
             Standing::Trouble { why, hopeless } => {
                 let since = *tracked.trouble.get_or_insert(now);
-                let end = since.plus_millis(patience(names::IMAGE_PATIENCE));
+                let end = since.plus_millis(patience(names::IMAGE_PATIENCE, KEPT_MS));
                 if hopeless || now >= end {
                     let over = Over {
                         cause: Some(Cause::Image),
@@ -210,6 +217,29 @@ impl Tracker {
                     self.tell_waiting(tracked, why);
                 }
             }
+            Standing::Starting { since, why } => {
+                tracked.trouble = None;
+                let end = since.plus_millis(patience(names::START_TIMEOUT, STARTS_MS));
+                if now >= end {
+                    let waited = now.millis_since(since) / 1000;
+                    let node = tracked
+                        .pod
+                        .spec
+                        .as_ref()
+                        .and_then(|spec| spec.node_name.clone());
+                    let on = node.as_deref().unwrap_or("a node");
+                    let over = Over {
+                        // Another node may do better: nothing of it has run.
+                        cause: Some(Cause::NodeLost),
+                        message: format!("{on} has had its Pod for {waited} s, and {why}"),
+                        node,
+                        ..Over::default()
+                    };
+                    self.give_up(tracked, over.news(&attempt, now));
+                } else {
+                    tracked.due = Some(end);
+                }
+            }
             Standing::Lives { gone_by } => {
                 // An image that came after all does not count against the next one.
                 tracked.trouble = None;
@@ -221,6 +251,7 @@ impl Tracker {
                 // Once for each Pod: by now the same number may have been started again.
                 if !tracked.over {
                     tracked.over = true;
+                    self.inner.rooms.leave(&attempt);
                     self.inner.held.freed();
                     if !self.relay().has_ended(&attempt) {
                         let news = self.parting(&attempt, *over);
@@ -283,13 +314,14 @@ impl Tracker {
         tracked.due = None;
         let (inner, uid) = (self.inner.clone(), tracked.pod.metadata.uid.clone());
         self.removals.spawn(async move {
-            let gone = inner.remove(&name, uid.clone()).await;
-            (name, uid, gone)
+            let done = inner.remove(&name, uid.clone()).await;
+            (name, uid, done)
         });
     }
 
-    /// A removal has come back. The watch tells of what is gone.
-    fn removed(&mut self, name: &str, uid: Option<&str>, gone: bool) {
+    /// A removal has come back. The watch tells of what goes; what was gone before has
+    /// ended, also where the watch never says so.
+    fn removed(&mut self, name: &str, uid: Option<&str>, done: Removal) {
         let again = self.now().plus_millis(AGAIN_MS);
         let Some(tracked) = self
             .pods
@@ -298,14 +330,21 @@ impl Tracker {
         else {
             return;
         };
-        if !gone {
-            tracked.removing = false;
-            tracked.due = Some(again);
+        match done {
+            Removal::Done => {}
+            Removal::Missing => {
+                let pod = tracked.pod.clone();
+                self.gone(pod);
+            }
+            Removal::Failed => {
+                tracked.removing = false;
+                tracked.due = Some(again);
+            }
         }
     }
 
-    /// Forgets every Pod that is not among `listed`.
-    fn keep(&mut self, listed: &HashSet<String>) {
+    /// All Pods that there are have been seen: every one that is not among `listed` is gone.
+    fn listed(&mut self, listed: &HashSet<String>) {
         let lost: Vec<Pod> = self
             .pods
             .iter()
@@ -315,6 +354,11 @@ impl Tracker {
         for pod in lost {
             self.gone(pod);
         }
+        let there = self.pods.values().map(|tracked| tracked.attempt.clone());
+        let there = there.collect();
+        self.relay().pods_are(&there);
+        self.inner.rooms.counted();
+        self.inner.held.freed();
     }
 
     /// A Pod's object is gone.
@@ -325,11 +369,19 @@ impl Tracker {
             return;
         };
         let is_it = |tracked: &Tracked| tracked.pod.metadata.uid == pod.metadata.uid;
-        self.inner.held.freed();
         let known = self.pods.get(&name).is_some_and(is_it);
-        let tracked = if known { self.pods.remove(&name) } else { None };
-        let (open, _) = self.relay().pod_gone(&attempt);
-        let Some(tracked) = tracked else { return };
+        let Some(tracked) = (if known { self.pods.remove(&name) } else { None }) else {
+            // Another of this name is there by now, or it was never seen.
+            if !self.pods.contains_key(&name) {
+                self.relay().pod_gone(&attempt);
+            }
+            return;
+        };
+        if !tracked.over {
+            self.inner.rooms.leave(&attempt);
+        }
+        self.inner.held.freed();
+        let open = self.relay().pod_gone(&attempt);
         if open && !tracked.over {
             let news = tracked
                 .parting

@@ -1,4 +1,4 @@
-use super::{Needs, NodeOffer, fit};
+use super::{Misfit, Needs, NodeOffer, Why, check, fit};
 use crate::compute::Compute;
 use crate::pod::placement;
 use auria_core::plan::CudaPin;
@@ -46,6 +46,13 @@ fn needs(cuda: Option<(u32, u32)>) -> Needs {
             minor,
             minor_compatible: false,
         }),
+    }
+}
+
+fn lacking(misfit: &Misfit) -> &[String] {
+    match &misfit.why {
+        Why::Lacking { nodes, .. } => nodes,
+        Why::Unknown(message) => panic!("{message}"),
     }
 }
 
@@ -99,7 +106,7 @@ fn everything_that_is_missing_is_said() {
         ..Taint::default()
     });
     let misfit = fit(&wants, &Compute::default(), &[tainted.clone()]).unwrap_err();
-    insta::assert_snapshot!(misfit.nodes[0], @"n1 [1 nvidia.com/gpu, NVIDIA-A100-SXM4-40GB, CUDA 12.4, compute capability 8.0, 40.0 GiB each, 7.91 CPUs, 31.4 GiB]: has no label pool=gpu, its taint dedicated is not tolerated, its GPU is NVIDIA-A100-SXM4-40GB, not NVIDIA-A100-SXM4-80GB, its GPU has 40.0 GiB, has 1 of nvidia.com/gpu, has 7.91 of cpu, has 31.4 GiB of memory");
+    insta::assert_snapshot!(lacking(&misfit)[0], @"n1 [1 nvidia.com/gpu, NVIDIA-A100-SXM4-40GB, CUDA 12.4, compute capability 8.0, 40.0 GiB each, 7.91 CPUs, 31.4 GiB]: has no label pool=gpu, its taint dedicated is not tolerated, its GPU is NVIDIA-A100-SXM4-40GB, not NVIDIA-A100-SXM4-80GB, its GPU has 40.0 GiB, has 1 of nvidia.com/gpu, has 7.91 of cpu, has 31.4 GiB of memory");
 
     let compute: Compute =
         serde_saphyr::from_str("tolerations: [{key: dedicated, operator: Exists}]").unwrap();
@@ -128,9 +135,56 @@ offers:
     wants.cuda = needs(Some((12, 8))).cuda;
     let misfit = fit(&wants, &compute, &offers).unwrap_err();
     assert!(
-        misfit.nodes[0].ends_with("its driver has CUDA 12.6"),
+        lacking(&misfit)[0].ends_with("its driver has CUDA 12.6"),
         "{misfit}"
     );
+}
+
+#[test]
+fn an_instance_type_that_the_compute_does_not_know_is_refused_with_those_that_it_does() {
+    let compute: Compute = serde_saphyr::from_str(
+        "{autoscaled: true, instance_types: {small: {resources: {cpus: 1}}}}",
+    )
+    .unwrap();
+    let step = auria_core::plan::PlannedStep {
+        path: "paint".parse().unwrap(),
+        display_name: None,
+        command: auria_core::plan::Template(Vec::new()),
+        code: None,
+        environment: auria_core::plan::Environment::Image {
+            image: "i".to_owned(),
+            cuda: None,
+        },
+        variables: BTreeMap::new(),
+        inputs: BTreeMap::new(),
+        outputs: BTreeMap::new(),
+        after: std::collections::BTreeSet::new(),
+        resources: Resources {
+            instances: 1,
+            instance_type: Some("huge".to_owned()),
+            ..Resources::default()
+        },
+        timeout_ms: None,
+        grace_ms: 0,
+        retry: auria_core::plan::RetryPolicy::default(),
+        reuse: auria_core::plan::Reuse::NotDeterministic,
+        compute: None,
+        network: auria_core::plan::Network::Default,
+    };
+    let plan = auria_core::plan::Plan {
+        version: auria_core::plan::PLAN_VERSION,
+        pipeline: "p".to_owned(),
+        display_name: None,
+        experiment: "e".to_owned(),
+        settings: auria_core::plan::PlanSettings::default(),
+        inputs: BTreeMap::new(),
+        steps: vec![step],
+        outputs: BTreeMap::new(),
+    };
+    // Also where nodes are out of sight.
+    let misfits = check(&plan, None, |_| &compute);
+    assert_eq!(misfits.len(), 1);
+    insta::assert_snapshot!(misfits[0], @"no node can run `paint`: the compute has no instance type `huge`; it has small");
 }
 
 /// How the scheduler reads a requirement.

@@ -95,6 +95,7 @@ pub fn pod(
         writable_root,
         gpus: gpu_asking,
         pending_timeout,
+        start_timeout,
         image_patience,
         // `placement::tolerations`.
         tolerations: _,
@@ -102,7 +103,7 @@ pub fn pod(
         // `Compute::resolve`.
         default_resources: _,
         instance_types: _,
-        // The executor's: how many Pods it has at once.
+        // `executor::room`: how many Pods it has at once.
         max_instances: _,
         // `fit`.
         offers: _,
@@ -276,6 +277,7 @@ pub fn pod(
         (names::EXPERIMENT, experiment.clone()),
         (names::PUBLISH_GRACE, publish_grace_ms.to_string()),
         (names::PENDING_TIMEOUT, pending_timeout.0.0.to_string()),
+        (names::START_TIMEOUT, start_timeout.0.0.to_string()),
         (names::IMAGE_PATIENCE, image_patience.0.0.to_string()),
     ]
     .into_iter()

@@ -7,7 +7,7 @@ use crate::error::sort_error;
 use crate::{StoreError, StorePath};
 use auria_core::RunId;
 use auria_core::plan::Plan;
-use auria_core::protocol::{self, CANCEL, Checked, EVENTS, RUNS, ServerFacts};
+use auria_core::protocol::{self, CANCEL, Checked, EVENTS, Heard, RUNS, ServerFacts, TOLD};
 use auria_core::run::RunChange;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -53,6 +53,15 @@ impl Remote {
     /// Where there is no such run, or the server cannot be reached, or refuses.
     pub async fn cancel(&self, run: &RunId) -> Result<(), StoreError> {
         self.tell_of_run("cancel", run, &format!("{RUNS}/{run}/{CANCEL}"))
+            .await
+    }
+
+    /// Passes on to another replica what launchers said to this one.
+    ///
+    /// # Errors
+    /// Where it cannot be reached, or refuses.
+    pub async fn pass_on(&self, heard: &[Heard]) -> Result<(), StoreError> {
+        self.ask("tell", "another replica", Method::POST, TOLD, &heard)
             .await
     }
 

@@ -208,3 +208,83 @@ fn what_was_left_for_the_cluster_is_kept_as_it_was_said() {
         (Some(Cause::NodeLost), said)
     );
 }
+
+/// A Pod that `n1` has, whose containers stand so.
+fn scheduled(init: Value, own: Value) -> Pod {
+    let status = |name: &str, state: Value| {
+        json!([{"name": name, "ready": false, "image": "", "imageID": "", "restartCount": 0,
+                "state": state}])
+    };
+    pod(json!({"phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T03:04:00Z"}],
+        "initContainerStatuses": status("launcher", init),
+        "containerStatuses": status("step", own)}))
+}
+
+#[test]
+fn what_a_node_has_and_does_not_start_is_told_from_what_runs() {
+    let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
+    let runs = json!({"running": {"startedAt": "2026-01-02T03:04:01Z"}});
+    let done = json!({"terminated": {"exitCode": 0, "reason": "Completed"}});
+    let since = |pod: &Pod| match standing(pod, NOW) {
+        Standing::Starting { since, why } => Some((since, why)),
+        Standing::Lives { gone_by: None } => None,
+        other => panic!("{other:?}"),
+    };
+    let node_has_it = Timestamp(NOW.0 - 5000);
+    for (init, own, doing) in [
+        (
+            waiting("PodInitializing"),
+            waiting("PodInitializing"),
+            "launcher PodInitializing",
+        ),
+        (runs.clone(), waiting("PodInitializing"), "launcher runs"),
+        (
+            done.clone(),
+            waiting("ContainerCreating"),
+            "step ContainerCreating",
+        ),
+    ] {
+        let (at, why) = since(&scheduled(init, own)).unwrap();
+        assert_eq!(
+            (at, why.as_str()),
+            (node_has_it, format!("its container {doing}").as_str())
+        );
+    }
+    assert_eq!(since(&scheduled(done, runs)), None);
+    // Its kubelet has said nothing yet.
+    let mut silent = scheduled(json!({}), json!({}));
+    let status = silent.status.as_mut().unwrap();
+    (status.init_container_statuses, status.container_statuses) = (None, None);
+    assert!(since(&silent).unwrap().1.contains("not answered"));
+}
+
+#[test]
+fn an_init_container_that_failed_says_why_nothing_began() {
+    let failed = |state: Value| {
+        let mut pod = scheduled(
+            json!({"terminated": state}),
+            json!({"waiting": {"reason": "PodInitializing"}}),
+        );
+        pod.status.as_mut().unwrap().phase = Some("Failed".to_owned());
+        pod
+    };
+    let told = over(&failed(
+        json!({"exitCode": 2, "reason": "Error", "message": "no room"}),
+    ));
+    assert_eq!((told.cause, told.exit_code), (Some(Cause::Image), Some(2)));
+    assert!(
+        told.message.contains("status 2: no room"),
+        "{}",
+        told.message
+    );
+    let told = over(&failed(json!({"exitCode": 128, "reason": "StartError"})));
+    assert_eq!(told.cause, Some(Cause::Image));
+    let told = over(&failed(json!({"exitCode": 137, "reason": "OOMKilled"})));
+    assert_eq!(told.cause, Some(Cause::OutOfMemory));
+    // What took the Pod away comes before what its containers made of that.
+    let mut evicted = failed(json!({"exitCode": 143, "reason": "Error"}));
+    let target = serde_json::from_value(target("EvictionByEvictionAPI")).unwrap();
+    evicted.status.as_mut().unwrap().conditions = Some(vec![target]);
+    assert_eq!(over(&evicted).cause, Some(Cause::Evicted));
+}
