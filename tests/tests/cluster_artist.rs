@@ -355,11 +355,21 @@ fn replicas(cluster: &Cluster, count: u32) {
         "--timeout=120s",
     ];
     kubectl(cluster, &rolled);
+    if count == "--replicas=0" {
+        let gone = [
+            "wait",
+            "--for=delete",
+            "pods",
+            "--selector=app.kubernetes.io/name=auria-controller",
+            "--timeout=60s",
+        ];
+        kubectl(cluster, &gone);
+    }
 }
 
 fn whoever_watches_may_stop_and_a_run_that_nobody_drives_is_handed_over_again(cluster: &Cluster) {
     let someone = someone(cluster);
-    someone.write("slow.yml", &slow("sleep 6"));
+    someone.write("slow.yml", &slow("sleep 20"));
     let run = submit(&someone, "slow.yml", &["--detach", "--force-rerun"])
         .exits(0)
         .json();
