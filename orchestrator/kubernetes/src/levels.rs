@@ -210,12 +210,12 @@ const MAY_SEE: &str = r#"
 
 The launcher is process 1 of the step's container, and what it holds is not the step's:
 
-- Its Pod carries the broker's address, the broker's certificate and a *bootstrap token*, good for one attempt's ticket and claim. Before anything of the step exists, the launcher starts itself anew without them: no environment, argument or file of the container holds the token from then on. Once the attempt is claimed, the token opens nothing for anybody who does not know the claim's nonce.
+- Its Pod carries the broker's address, the broker's certificate and a *bootstrap token*, good for one attempt's ticket and claim. Before anything of the step exists, the launcher starts itself anew without them: no environment, argument or file of the container holds the token from then on. Once the attempt is claimed, the token opens nothing for anybody but that launcher, which alone has the secret that its claim's nonce is made of; once the attempt is over, it opens nothing at all.
 - The *session token* that the claim is answered with stands in the launcher's memory alone, which no debugger or core file of the step's user may read (`PR_SET_DUMPABLE` is 0). The command and all that it starts run with `no_new_privs`, and inherit no descriptor but the standard streams.
 - With its session an attempt reads what its ticket names (code, inputs, the checkpoint to go on from), writes below its own prefix, ends itself and commits its step, each once and in its own name. Everything else is refused, whether it exists or not, and once the step has an outcome or the attempt was given up nothing is written any more. There is no credential of the object store in the Pod, and no token of a service account.
 - Data goes straight to the object store by URLs that are signed for one object and live for ten minutes, or through the broker where the store signs none or cannot be reached from the Pod.
 
-A step that runs as root of its container, or with `CAP_SYS_PTRACE`, may read the launcher's memory: there the boundary is what its own attempt may do. Whoever may read Pods of the namespace may read bootstrap tokens, as they may read the Pods' other variables.
+A step that runs as root of its container, or with `CAP_SYS_PTRACE`, may read the launcher's memory: there the boundary is what its own attempt may do. Whoever may read Pods of the namespace may read bootstrap tokens, as they may read the Pods' other variables, and with one may claim an attempt whose launcher has not yet done so, and then act for it. Give the right to read Pods to those only whom you trust with the runs.
 
 A test runs a step that looks through every process, variable, descriptor and file within its reach, and finds what was planted for it and nothing else (`orchestrator/server/tests/broker/secrets.rs`).
 "#;
