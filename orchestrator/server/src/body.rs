@@ -26,6 +26,8 @@ const HELD: usize = 192 * 1024 * 1024;
 const UNIT: usize = 1024;
 /// How long one waits for its turn to go through.
 const TURN: Duration = Duration::from_secs(20);
+/// Of a body that is refused, so much is let by: who still sends hears no answer.
+const LET_BY: usize = 16 * 1024 * 1024;
 /// What a body of JSON takes up, times its length: the text, and what is made of it.
 const JSON: usize = 2;
 
@@ -92,6 +94,18 @@ pub(crate) async fn turn(
     }
 }
 
+/// Takes what comes of a body that is refused, and keeps none of it.
+async fn let_by(coming: impl Stream<Item = Result<Bytes, Broken>>) {
+    let mut coming = std::pin::pin!(coming);
+    let mut left = LET_BY;
+    while let Some(Ok(bytes)) = coming.next().await {
+        let Some(rest) = left.checked_sub(bytes.len()) else {
+            return;
+        };
+        left = rest;
+    }
+}
+
 /// Room for bodies, of which there is only so much. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Room {
@@ -139,16 +153,21 @@ impl Room {
                 format!("it has {has} bytes, and may have {most}"),
             )
         };
+        let body = moving_within(body.into_data_stream(), self.stall);
+        let mut coming = std::pin::pin!(body);
         let expected = length.unwrap_or(most);
         if expected > most {
+            if expected <= LET_BY {
+                let_by(coming).await;
+            }
             return Err(too_large(expected.to_string()));
         }
         let room = self.wait(expected.saturating_mul(times)).await?;
         let mut all = Vec::with_capacity(length.unwrap_or(0));
-        let body = moving_within(body.into_data_stream(), self.stall);
-        let mut coming = std::pin::pin!(body);
         while let Some(bytes) = coming.try_next().await.map_err(Refusal::from)? {
             if all.len() + bytes.len() > expected {
+                drop((all, room));
+                let_by(coming).await;
                 return Err(too_large("more".to_owned()));
             }
             all.extend_from_slice(&bytes);
@@ -239,6 +258,8 @@ mod tests {
     use futures::{StreamExt, TryStreamExt};
     use http::StatusCode;
     use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     /// A body whose pieces come with pauses before them, and that stays open.
@@ -297,8 +318,18 @@ mod tests {
         let (refused, (held, free)) = tokio::join!(waiting, looking);
         assert_eq!(refused.unwrap_err().status(), StatusCode::REQUEST_TIMEOUT);
         assert!(held && free, "held {held}, free {free}");
-        let much = room.whole(None, slow(vec![(Duration::ZERO, 11)], false), 10, 1);
-        let refused = much.await.unwrap_err();
-        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        // Whoever sends too much is let send it, or it would not hear why not.
+        for length in [None, Some(3000)] {
+            let sent = Arc::<AtomicUsize>::default();
+            let counts = Arc::clone(&sent);
+            let pieces = futures::stream::iter(0..3).map(move |_| {
+                counts.fetch_add(1, Ordering::Relaxed);
+                Ok::<_, Infallible>(Bytes::from(vec![0; 1000]))
+            });
+            let much = room.whole(length, Body::from_stream(pieces), 10, 1);
+            let refused = much.await.unwrap_err();
+            assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(sent.load(Ordering::Relaxed), 3);
+        }
     }
 }
