@@ -102,7 +102,8 @@ impl Access {
         })?;
         let status = answer.status.unwrap_or_default();
         let named = status.user.filter(|user| user.username.is_some());
-        Ok(named.filter(|_| status.authenticated == Some(true)))
+        let ours = is_for(&self.audiences, status.audiences.as_deref());
+        Ok(named.filter(|_| status.authenticated == Some(true) && ours))
     }
 
     async fn may(&self, user: UserInfo, verb: Verb) -> Result<bool, String> {
@@ -144,5 +145,29 @@ impl Access {
             )
         })?;
         Ok(answer.status.is_some_and(|status| status.allowed))
+    }
+}
+
+/// Whether a token that was found good is for one of `ours`. An authenticator that knows no
+/// audiences finds any token good, and then names none of them.
+fn is_for(ours: &[String], of: Option<&[String]>) -> bool {
+    ours.is_empty() || of.is_some_and(|of| of.iter().any(|audience| ours.contains(audience)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_for;
+
+    #[test]
+    fn a_token_is_for_the_audience_that_it_says() {
+        let names = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let ours = names(&["auria-pipeline"]);
+        assert!(is_for(&ours, Some(&names(&["other", "auria-pipeline"]))));
+        for others in [None, Some(names(&[])), Some(names(&["https://kubernetes"]))] {
+            assert!(!is_for(&ours, others.as_deref()), "{others:?}");
+        }
+        assert!(is_for(&[], None));
     }
 }

@@ -43,6 +43,9 @@ const BROKER: &str = "auria-broker";
 const AT_ONCE: usize = 200;
 /// How long requests that are being answered are waited for at the end.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long drivers may take to leave their runs, and resources to be let go with their
+/// namespace: a Pod is given 30 s.
+const LEAVE: Duration = Duration::from_secs(22);
 
 /// Serves until SIGTERM or Ctrl-C.
 ///
@@ -180,7 +183,7 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
     };
     // Drivers leave their runs; their Pods go on, and the next controller finds them.
     let _ = ends.send(true);
-    if tokio::time::timeout(GRACE * 2, drives).await.is_err() {
+    if tokio::time::timeout(LEAVE, drives).await.is_err() {
         tracing::warn!(
             "some drivers did not leave in time; the next controller takes their runs up"
         );

@@ -7,8 +7,9 @@ use futures::StreamExt;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 
 /// More at once would not be quicker: the cluster's API is one.
 const AT_ONCE: usize = 16;
@@ -17,7 +18,10 @@ const LAST: Duration = Duration::from_secs(10);
 
 /// Changes that are under way.
 #[derive(Default)]
-pub(super) struct Chores(JoinSet<(String, bool)>);
+pub(super) struct Chores {
+    under_way: JoinSet<bool>,
+    names: HashMap<task::Id, String>,
+}
 
 impl Chores {
     /// Begins a change of the resource `name`; false where there is no room for it.
@@ -27,31 +31,28 @@ impl Chores {
         name: &str,
         work: impl Future<Output = bool> + Send + 'static,
     ) -> bool {
-        if self.0.len() >= AT_ONCE {
+        if self.under_way.len() >= AT_ONCE {
             return false;
         }
-        let name = name.to_owned();
-        self.0.spawn(async move {
-            let done = work.await;
-            (name, done)
-        });
+        let task = self.under_way.spawn(work);
+        self.names.insert(task.id(), name.to_owned());
         true
     }
 
     /// The next that has come back; never where none is under way.
     pub(super) async fn next(&mut self) -> Option<(String, bool)> {
-        match self.0.join_next().await {
-            Some(Ok(done)) => Some(done),
-            Some(Err(error)) => {
+        let (task, done) = match self.under_way.join_next_with_id().await? {
+            Ok(done) => done,
+            Err(error) => {
                 tracing::error!("changing a resource: {error}");
-                None
+                (error.id(), false)
             }
-            None => None,
-        }
+        };
+        Some((self.names.remove(&task)?, done))
     }
 
     pub(super) async fn shutdown(&mut self) {
-        self.0.shutdown().await;
+        self.under_way.shutdown().await;
     }
 }
 

@@ -24,10 +24,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{self, AbortHandle, JoinSet};
 
 /// Requests to one driver that may wait: cancel, and cancel again.
 const REQUESTS: usize = 8;
+/// Drivers beyond their number for runs that are to end.
+const CANCELS: usize = 16;
 /// How long drivers are given to leave their runs at the end.
 const LEAVE: Duration = Duration::from_secs(5);
 /// Before a run is driven again whose driver could not go on, at first and at most.
@@ -61,6 +63,13 @@ struct Active {
     asked_to_cancel: bool,
 }
 
+/// Whose a driver is. The resource may be gone before its driver is, and another be there of
+/// its name.
+struct Task {
+    name: String,
+    run: String,
+}
+
 /// In which order resources of one run came; the first has it.
 type Rank = (i64, bool, String);
 
@@ -76,7 +85,9 @@ pub(super) struct Reign {
     /// The resources of each run: one, where nobody made a second.
     of_run: HashMap<String, BTreeSet<Rank>>,
     waiting: VecDeque<String>,
-    drivers: JoinSet<(String, Driven)>,
+    drivers: JoinSet<Driven>,
+    /// Whose they are.
+    tasks: HashMap<task::Id, Task>,
     chores: Chores,
     /// All that there was has been seen.
     listed: bool,
@@ -105,6 +116,7 @@ impl Reign {
             of_run: HashMap::new(),
             waiting: VecDeque::new(),
             drivers: JoinSet::new(),
+            tasks: HashMap::new(),
             chores: Chores::default(),
             listed: false,
         }
@@ -151,12 +163,13 @@ impl Reign {
                     }
                     None => return,
                 },
-                Some(done) = self.drivers.join_next() => match done {
-                    Ok((name, driven)) => self.driven(&name, driven),
-                    Err(error) if error.is_cancelled() => {}
+                Some(done) = self.drivers.join_next_with_id() => match done {
+                    Ok((task, driven)) => self.driven(task, driven),
                     Err(error) => {
+                        // By a defect: its run is driven again.
                         tracing::error!("a driver has panicked: {error}");
-                        self.panicked();
+                        let why = "its driver has panicked".to_owned();
+                        self.driven(error.id(), Driven::Failed(why));
                     }
                 },
                 Some((name, done)) = self.chores.next() => self.changed(&name, done),
@@ -171,9 +184,12 @@ impl Reign {
         let Some(name) = resource.metadata.name.clone() else {
             return;
         };
-        let before = self.known.get(&name);
-        if before.is_some_and(|known| known.resource.metadata.uid != resource.metadata.uid) {
-            // Another one of this name.
+        let before = self.known.get(&name).map(|known| &known.resource);
+        let is_other = before.is_some_and(|before| {
+            // Another one of this name, or made to be of another run.
+            before.metadata.uid != resource.metadata.uid || before.spec.run != resource.spec.run
+        });
+        if is_other {
             self.gone(&name);
         }
         let ended = resource.has_ended();
@@ -243,7 +259,12 @@ impl Reign {
         }
         if !known.waits && known.due.is_none_or(|at| at <= now) {
             known.waits = true;
-            self.waiting.push_back(name.to_owned());
+            // One that is to end does not wait for those that are to begin.
+            if cancels {
+                self.waiting.push_front(name.to_owned());
+            } else {
+                self.waiting.push_back(name.to_owned());
+            }
         }
     }
 
@@ -342,10 +363,18 @@ impl Reign {
     fn begin_next(&mut self) {
         // Which of two resources of a run is the first is known once all are.
         while self.listed
-            && self.drivers.len() < self.options.at_once
-            && let Some(name) = self.waiting.pop_front()
+            && let Some(name) = self.waiting.front()
         {
-            self.begin(&name);
+            let cancels = self.known.get(name).is_some_and(|known| {
+                known.resource.spec.cancel || known.resource.metadata.deletion_timestamp.is_some()
+            });
+            let most = self.options.at_once + if cancels { CANCELS } else { 0 };
+            if self.drivers.len() >= most {
+                return;
+            }
+            if let Some(name) = self.waiting.pop_front() {
+                self.begin(&name);
+            }
         }
     }
 
@@ -366,6 +395,15 @@ impl Reign {
             return;
         }
         let resource = &known.resource;
+        // The driver of a resource that is gone may still be at it: two in one process would
+        // take its feed and its Pods' owner from each other. It is attended to when that ends.
+        if self
+            .tasks
+            .values()
+            .any(|task| task.run == resource.spec.run)
+        {
+            return;
+        }
         let deleting = resource.metadata.deletion_timestamp.is_some();
         let cancels = deleting || resource.spec.cancel;
         let (control, asked) = mpsc::channel(REQUESTS);
@@ -386,11 +424,12 @@ impl Reign {
             feeds: self.feeds.clone(),
             now: self.options.executor.now,
         };
-        let own = name.to_owned();
-        let abort = self.drivers.spawn(async move {
-            let driven = drive.go(asked).await;
-            (own, driven)
-        });
+        let task = Task {
+            name: name.to_owned(),
+            run: drive.run.clone(),
+        };
+        let abort = self.drivers.spawn(drive.go(asked));
+        self.tasks.insert(abort.id(), task);
         known.driver = Some(Active {
             control,
             abort,
@@ -399,9 +438,23 @@ impl Reign {
     }
 
     /// A driver has come back.
-    fn driven(&mut self, name: &str, driven: Driven) {
+    fn driven(&mut self, task: task::Id, driven: Driven) {
         let now = self.now();
-        let Some(known) = self.known.get_mut(name) else {
+        let Some(Task { name, run }) = self.tasks.remove(&task) else {
+            return;
+        };
+        let name = name.as_str();
+        let is_its_own = |known: &&mut Known| {
+            let active = known.driver.as_ref();
+            active.is_some_and(|active| active.abort.id() == task)
+        };
+        let Some(known) = self.known.get_mut(name).filter(is_its_own) else {
+            // Of a resource that is gone: who has the run now waited for it.
+            let others = self.of_run.get(&run).into_iter().flatten();
+            let others: Vec<String> = others.map(|(_, _, other)| other.clone()).collect();
+            for other in others {
+                self.attend(&other);
+            }
             return;
         };
         known.driver = None;
@@ -447,23 +500,6 @@ impl Reign {
         };
         // Of no resource that waits for it. Where too much is being told, the next try says it.
         let _ = self.chores.begin("", work);
-    }
-
-    /// A driver came back with nothing, by a defect: its run is driven again.
-    fn panicked(&mut self) {
-        let lost: Vec<String> = self
-            .known
-            .iter()
-            .filter(|(_, known)| {
-                let driver = known.driver.as_ref();
-                driver.is_some_and(|driver| driver.abort.is_finished())
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in lost {
-            let why = "its driver has panicked".to_owned();
-            self.driven(&name, Driven::Failed(why));
-        }
     }
 
     fn writer(&self, name: &str) -> Option<Writer> {

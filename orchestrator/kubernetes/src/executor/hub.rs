@@ -121,7 +121,7 @@ impl Relay {
             .news
             .retain(|old| !last && std::mem::discriminant(old) != std::mem::discriminant(&news));
         known.news.push(news.clone());
-        known.ended = last;
+        known.ended |= last;
         let has_pod = known.has_pod;
         let event = AttemptEvent {
             attempt: attempt.clone(),

@@ -325,18 +325,18 @@ async fn ticket(
     let journal = Journal::new(options.store.clone(), known.attempt.run.clone());
     let ticket = journal.read_ticket(&known.attempt).await;
     let ticket = ticket.map_err(|error| Refusal::of(&error))?;
-    let ticket = ticket.ok_or_else(|| {
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            format!("the attempt {} has no ticket", known.attempt),
-        )
-    })?;
+    let ticket = ticket.ok_or_else(|| no_ticket(&known.attempt))?;
     Ok(Json(TicketGrant {
         version: PROTOCOL_VERSION,
         ticket,
         store: broker.0.served.grant().clone(),
         broker_grace_ms: u64::try_from(options.grace.as_millis()).unwrap_or(u64::MAX),
     }))
+}
+
+fn no_ticket(attempt: &AttemptId) -> Refusal {
+    let what = format!("the attempt {attempt} has no ticket");
+    Refusal::new(StatusCode::NOT_FOUND, what)
 }
 
 async fn claim(
@@ -353,6 +353,11 @@ async fn claim(
     }
     let options = &broker.0.options;
     let journal = Journal::new(options.store.clone(), known.attempt.run.clone());
+    // Of a run that was deleted nothing is left to claim, whatever its tokens say.
+    let ticket = journal.read_ticket(&known.attempt).await;
+    if ticket.map_err(|error| Refusal::of(&error))?.is_none() {
+        return Err(no_ticket(&known.attempt));
+    }
     let claimed = journal.claim(&claim).await;
     match claimed.map_err(|error| Refusal::of(&error))? {
         Claimed::Won => {
