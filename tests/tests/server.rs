@@ -605,3 +605,387 @@ fn only_loopback_is_listened_on_unless_it_is_said() {
     let refused = context.run(["serve", "--listen", "0.0.0.0:0"]).exits(2);
     assert!(refused.stderr.contains("--expose"), "{}", refused.stderr);
 }
+
+#[test]
+fn an_endpoint_serves_deployments_in_the_shapes_of_azure_ml() {
+    let context = Context::new();
+    let server = Server::start(&context, &[]);
+    context.write("pipelines.yaml", TWO);
+    context.write("blue/two.yml", &TWO.replace("said hello", "said blue"));
+    context.write("blue/code/x.txt", "x");
+    context.write(
+        "endpoint.yml",
+        "$schema: https://azuremlschemas.azureedge.net/latest/batchEndpoint.schema.json\n\
+         name: kathi\ndescription: a poem\nauth_mode: aad_token\n",
+    );
+    context.write(
+        "deployment.yml",
+        "name: blue\nendpoint_name: kathi\ntype: pipeline\ncomponent: ./blue/two.yml\n\
+         settings: {continue_on_step_failure: false}\n",
+    );
+    over(
+        &context,
+        &server,
+        &[
+            "endpoint",
+            "create",
+            "--file",
+            "endpoint.yml",
+            "--from",
+            "pipelines.yaml",
+        ],
+    )
+    .exits(0);
+    over(&context, &server, &["endpoint", "create", "kathi"]).exits(2);
+    over(
+        &context,
+        &server,
+        &["deployment", "create", "--file", "deployment.yml"],
+    )
+    .exits(0);
+    let shown = over(
+        &context,
+        &server,
+        &["endpoint", "show", "kathi", "--output", "json"],
+    )
+    .exits(0)
+    .json();
+    assert_eq!(
+        shown["deployments"],
+        json!({"blue": 1, "default": 1}),
+        "{shown}"
+    );
+    assert_eq!(shown["default"], "default");
+
+    let made = context.run([
+        "token",
+        "create",
+        "page",
+        "--scope",
+        "invoke:kathi",
+        "--output",
+        "json",
+    ]);
+    let page = made.exits(0).json()["token"]
+        .as_str()
+        .expect("a token")
+        .to_owned();
+    let invoke = |token: &str, query: &str, who: &str, headers: &[(&str, &str)]| {
+        let body = json!({"properties": {"InputData":
+            {"who": {"JobInputType": "Literal", "Value": who}}}});
+        let path = format!("/api/v1/endpoints/kathi/jobs{query}");
+        server.ask_as(token, "POST", &path, Some(&body), headers)
+    };
+    let key = [("idempotency-key", "order-7")];
+    let job = invoke(&page, "?wait=60s", "Kathi", &key).is(200);
+    let job = job.json();
+    assert_eq!(job["properties"]["status"], "Completed", "{job}");
+    assert_eq!(job["properties"]["deployment"], "default");
+    let run = job["name"].as_str().expect("a run").to_owned();
+    let again = invoke(&page, "", "Kathi", &key).is(202).json();
+    assert_eq!(again["name"], run.as_str());
+    invoke(&page, "", "Other", &key).problem(422);
+    let path = format!("/api/v1/endpoints/kathi/jobs/{run}");
+    let shown = server.ask_as(&page, "GET", &path, None, &[]).is(200).json();
+    let href = shown["properties"]["outputs"]["loud"]["href"]
+        .as_str()
+        .expect("an address");
+    assert_eq!(
+        server.ask_as(&page, "GET", href, None, &[]).is(200).text(),
+        "HELLO KATHI\n"
+    );
+
+    // Another deployment, by the header.
+    let blue = [("azureml-model-deployment", "blue")];
+    let job = invoke(&server.token, "?wait=60s", "Kathi", &blue)
+        .is(200)
+        .json();
+    assert_eq!(job["properties"]["deployment"], "blue", "{job}");
+    let logs = format!(
+        "/api/v1/runs/{}/logs?step=hello",
+        job["name"].as_str().expect("a run")
+    );
+    assert_eq!(server.ask("GET", &logs, None).ok().text(), "said blue\n");
+    invoke(&page, "", "Kathi", &[("azureml-model-deployment", "red")]).problem(404);
+
+    // Who may invoke sees its own jobs, and nothing else; and is not used to fetch.
+    let other = format!(
+        "/api/v1/endpoints/kathi/jobs/{}",
+        job["name"].as_str().expect("a run")
+    );
+    server.ask_as(&page, "GET", &other, None, &[]).problem(404);
+    server
+        .ask_as(&page, "GET", "/api/v1/endpoints", None, &[])
+        .problem(403);
+    server
+        .ask_as(&page, "GET", &format!("/api/v1/runs/{run}"), None, &[])
+        .problem(403);
+    let export = json!({"properties": {"OutputData": {"loud": {"JobOutputType": "UriFile", "Uri": "s3://x/y"}}}});
+    server
+        .ask_as(
+            &page,
+            "POST",
+            "/api/v1/endpoints/kathi/jobs",
+            Some(&export),
+            &[],
+        )
+        .problem(422);
+    let unknown = json!({"properties": {"InputData": {"nothing": {"Value": "x"}}}});
+    let problem = server.ask_as(
+        &page,
+        "POST",
+        "/api/v1/endpoints/kathi/jobs",
+        Some(&unknown),
+        &[],
+    );
+    assert!(
+        problem.problem(422)["diagnostics"]
+            .to_string()
+            .contains("no input")
+    );
+
+    // A published pipeline of the first kind.
+    let v1 = json!({"ExperimentName": "auria", "ParameterAssignments": {"who": "v1"}});
+    let path = "/pipelines/v1.0/subscriptions/s/resourceGroups/g/PipelineRuns/PipelineSubmit/kathi";
+    let taken = server
+        .ask_as(&page, "POST", path, Some(&v1), &[])
+        .is(200)
+        .json();
+    let shown = server.ended(taken["Id"].as_str().expect("an Id"));
+    assert_eq!(
+        (
+            shown["experiment"].as_str(),
+            shown["inputs"]["who"].as_str()
+        ),
+        (Some("auria"), Some("v1"))
+    );
+    server.ask_as("", "POST", path, Some(&v1), &[]).problem(401);
+
+    over(
+        &context,
+        &server,
+        &["deployment", "delete", "kathi", "default"],
+    )
+    .exits(0);
+    invoke(&page, "", "Kathi", &[]).problem(404);
+    over(&context, &server, &["endpoint", "delete", "kathi"]).exits(0);
+    over(&context, &server, &["endpoint", "show", "kathi"]).exits(2);
+}
+
+#[test]
+fn a_schedule_fires_each_tick_once_and_catches_up() {
+    let context = Context::new();
+    let mut server = Server::start(&context, &[]);
+    context.write("pipelines.yaml", TWO);
+    // A trigger of seconds is none: the ticks lie in the past, and come with the start time.
+    let begun = std::time::SystemTime::now() - Duration::from_secs(150);
+    let begun = begun
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a time")
+        .as_secs();
+    let start = format_time(begun);
+    let body = json!({"name": "often", "document": TWO, "missed": "all", "trigger":
+        {"type": "recurrence", "frequency": "minute", "interval": 1, "start_time": start}});
+    let made = server
+        .ask("POST", "/api/v1/schedules", Some(&body))
+        .is(201)
+        .json();
+    assert_eq!(made["next"].as_array().map(Vec::len), Some(5), "{made}");
+    server
+        .ask("POST", "/api/v1/schedules", Some(&body))
+        .problem(409);
+    let fired = |server: &Server| {
+        let shown = server
+            .ask("GET", "/api/v1/schedules/often", None)
+            .ok()
+            .json();
+        shown["ticks"].as_array().cloned().unwrap_or_default()
+    };
+    // The next minute comes within one.
+    until("a tick", || !fired(&server).is_empty());
+    let first = fired(&server)[0].clone();
+    let shown = server.ended(first["run"].as_str().expect("a run"));
+    assert_eq!(shown["status"], "Completed", "{shown}");
+    server.child.kill().expect("it lives");
+    server.child.wait().expect("its end");
+
+    // Two servers on one store, after a tick that neither was there for.
+    std::thread::sleep(Duration::from_secs(61));
+    let server = Server::start(&context, &[]);
+    let second = Server::start(&context, &[]);
+    until("the missed tick", || fired(&server).len() >= 2);
+    let ticks = fired(&second);
+    let mut runs: Vec<_> = ticks.iter().map(|tick| tick["run"].to_string()).collect();
+    runs.sort();
+    runs.dedup();
+    assert_eq!(runs.len(), ticks.len(), "{ticks:?}");
+    let count = |server: &Server| {
+        let list = server
+            .ask("GET", "/api/v1/runs?limit=500", None)
+            .ok()
+            .json();
+        list["runs"].as_array().map_or(0, Vec::len)
+    };
+    until("the runs", || count(&server) == fired(&server).len());
+
+    let taken = over(
+        &context,
+        &server,
+        &["schedule", "trigger", "often", "--output", "json"],
+    );
+    let taken = taken.exits(0).json();
+    assert_eq!(
+        server.ended(taken["run"].as_str().expect("a run"))["status"],
+        "Completed"
+    );
+    over(&context, &server, &["schedule", "disable", "often"]).exits(0);
+    let shown = over(
+        &context,
+        &server,
+        &["schedule", "show", "often", "--output", "json"],
+    );
+    assert_eq!(shown.exits(0).json()["enabled"], Value::Null);
+    over(&context, &server, &["schedule", "delete", "often"]).exits(0);
+
+    context.write(
+        "schedule.yml",
+        "$schema: https://azuremlschemas.azureedge.net/latest/schedule.schema.json\nname: daily\n\
+         trigger:\n  type: recurrence\n  frequency: day\n  interval: 1\n  schedule: {hours: [6], minutes: [0]}\n  \
+         time_zone: W. Europe Standard Time\ncreate_job:\n  type: pipeline\n  job: ./pipelines.yaml\n  \
+         inputs: {who: clock}\n",
+    );
+    let made = over(
+        &context,
+        &server,
+        &[
+            "schedule",
+            "create",
+            "--file",
+            "schedule.yml",
+            "--output",
+            "json",
+        ],
+    );
+    let made = made.exits(0).json();
+    assert_eq!(
+        made["definition"]["set"],
+        json!(["inputs.who=clock"]),
+        "{made}"
+    );
+    let wrong = [
+        "schedule",
+        "create",
+        "x",
+        "--cron",
+        "0 0 * * *",
+        "--time-zone",
+        "Nowhere",
+        "--from",
+        "pipelines.yaml",
+    ];
+    let wrong = over(&context, &server, &wrong);
+    assert!(
+        wrong.code != 0 && wrong.stderr.contains("Nowhere"),
+        "{wrong:?}"
+    );
+}
+
+/// Seconds since the epoch as a time in UTC (after Howard Hinnant's civil_from_days).
+fn format_time(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let z = days + 719_468;
+    let (era, doe) = (z / 146_097, z % 146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[test]
+fn pages_show_runs_and_run_nothing_of_what_users_wrote() {
+    let context = Context::new();
+    let server = Server::start(&context, &[]);
+    let evil = TWO
+        .replace("said hello", "'<script>alert(1)</script>'")
+        .replace("who: world", "who: '<b>x</b>'");
+    let taken = server
+        .ask("POST", "/api/v1/runs", Some(&json!({"document": evil})))
+        .is(202)
+        .json();
+    let run = taken["run"].as_str().expect("a run");
+    server.ended(run);
+
+    let asked = server.ask_as("", "GET", "/", None, &[]).is(303);
+    assert!(asked.head.contains("location: /login"), "{}", asked.head);
+    let enter = |token: &str, headers: &[(&str, &str)]| {
+        let host = server.url.strip_prefix("http://").expect("a URL");
+        let mut stream = TcpStream::connect(host).expect("the server");
+        let body = format!("token={token}");
+        let more: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        write!(
+            stream,
+            "POST /login HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{more}\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("the request");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("an answer");
+        Answer::read(&bytes)
+    };
+    enter("nothing", &[]).is(401);
+    enter(&server.token, &[("origin", "http://elsewhere.example")]).is(403);
+    let entered = enter(&server.token, &[("origin", &server.url)]).is(303);
+    assert!(
+        entered.head.contains("httponly; samesite=strict"),
+        "{}",
+        entered.head
+    );
+    let cookie = entered
+        .head
+        .split("set-cookie: ")
+        .nth(1)
+        .and_then(|rest| rest.split(';').next());
+    let cookie = cookie.expect("a cookie").to_owned();
+    assert!(!cookie.contains(&server.token));
+
+    let look = |path: &str| {
+        server
+            .ask_as("", "GET", path, None, &[("cookie", &cookie)])
+            .is(200)
+    };
+    let list = look("/");
+    assert!(
+        list.head
+            .contains("content-security-policy: default-src 'none'"),
+        "{}",
+        list.head
+    );
+    assert!(list.text().contains(run), "{}", list.text());
+    let shown = look(&format!("/run/{run}")).text();
+    assert!(
+        shown.contains("<svg") && shown.contains("Completed"),
+        "{shown}"
+    );
+    assert!(
+        !shown.contains("<b>x</b>") && shown.contains("&lt;b&gt;"),
+        "{shown}"
+    );
+    let logs = look(&format!("/run/{run}/logs?step=hello"));
+    assert!(
+        logs.head.contains("text/plain") && logs.head.contains("sandbox"),
+        "{}",
+        logs.head
+    );
+    server
+        .ask_as("", "GET", "/run/nothing", None, &[("cookie", &cookie)])
+        .is(404);
+    server.ask_as("", "GET", "/style.css", None, &[]).is(200);
+}

@@ -240,6 +240,15 @@ pub enum Command {
         auria-pipeline serve --listen 127.0.0.1:9000 --runs 2\n  \
         auria-pipeline --server http://127.0.0.1:8460 submit pipelines.yaml")]
     Serve(Serve),
+    /// Published pipelines: a name that callers use
+    #[command(subcommand)]
+    Endpoint(Endpoint),
+    /// What stands behind an endpoint
+    #[command(subcommand)]
+    Deployment(Deployment),
+    /// Pipelines that a server runs by itself
+    #[command(subcommand)]
+    Schedule(Schedule),
     /// Who may use a server
     #[command(subcommand)]
     Token(Token),
@@ -557,6 +566,200 @@ pub struct Gc {
     /// Say what would be freed, and free nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `endpoint`.
+#[derive(Debug, Subcommand)]
+pub enum Endpoint {
+    /// Make an endpoint, and put a pipeline behind it
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline endpoint create kathi --from pipelines.yaml\n  \
+        auria-pipeline endpoint create --file endpoint.yml     as Azure ML writes it")]
+    Create(EndpointCreate),
+    /// List endpoints and their deployments
+    #[command(after_help = "Examples:\n  auria-pipeline endpoint list --output json")]
+    List,
+    /// Show an endpoint
+    #[command(after_help = "Examples:\n  auria-pipeline endpoint show kathi")]
+    Show {
+        /// The endpoint
+        name: String,
+    },
+    /// Ask an endpoint for a run
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline endpoint invoke kathi --input mood=joy --wait 30s\n  \
+        auria-pipeline endpoint invoke kathi --deployment green --key order-7")]
+    Invoke(EndpointInvoke),
+    /// End an endpoint; its runs stay
+    #[command(after_help = "Examples:\n  auria-pipeline endpoint delete kathi")]
+    Delete {
+        /// The endpoint
+        name: String,
+    },
+}
+
+/// `endpoint create`.
+#[derive(Debug, Args)]
+pub struct EndpointCreate {
+    /// Its name
+    pub name: Option<String>,
+    /// A file of Azure ML's kind batchEndpoint
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The pipeline file of its first deployment
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Which pipeline of that file
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+}
+
+/// `endpoint invoke`.
+#[derive(Debug, Args)]
+pub struct EndpointInvoke {
+    /// The endpoint
+    pub name: String,
+    /// An input of the pipeline; a URL is data, all else a value
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub input: Vec<String>,
+    /// Which deployment (default: the endpoint's own)
+    #[arg(long, value_name = "NAME")]
+    pub deployment: Option<String>,
+    /// Wait so long for the run's end, such as 30s
+    #[arg(long, value_name = "TIME")]
+    pub wait: Option<String>,
+    /// The same key is the same run, however often it is asked
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+}
+
+/// `deployment`.
+#[derive(Debug, Subcommand)]
+pub enum Deployment {
+    /// Put a version of a pipeline behind an endpoint
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline deployment create --endpoint kathi --name green --from pipelines.yaml\n  \
+        auria-pipeline deployment create --file deployment.yml --default")]
+    Create(DeploymentCreate),
+    /// List the deployments of an endpoint
+    #[command(after_help = "Examples:\n  auria-pipeline deployment list kathi")]
+    List {
+        /// The endpoint
+        endpoint: String,
+    },
+    /// Show the newest version of a deployment
+    #[command(after_help = "Examples:\n  auria-pipeline deployment show kathi green")]
+    Show {
+        /// The endpoint
+        endpoint: String,
+        /// The deployment
+        name: String,
+    },
+    /// Take a deployment away; its runs stay
+    #[command(after_help = "Examples:\n  auria-pipeline deployment delete kathi green")]
+    Delete {
+        /// The endpoint
+        endpoint: String,
+        /// The deployment
+        name: String,
+    },
+}
+
+/// `deployment create`.
+#[derive(Debug, Args)]
+pub struct DeploymentCreate {
+    /// A file of Azure ML's kind pipelineComponentBatchDeployment
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// The endpoint
+    #[arg(long, value_name = "NAME")]
+    pub endpoint: Option<String>,
+    /// The deployment's name; of one that stands, this is the next version
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The pipeline file
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Which pipeline of that file
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Serve those who name no deployment with it
+    #[arg(long)]
+    pub default: bool,
+}
+
+/// `schedule`.
+#[derive(Debug, Subcommand)]
+pub enum Schedule {
+    /// Make a schedule
+    #[command(after_help = "Examples:\n  \
+        auria-pipeline schedule create daily --cron '0 6 * * *' --time-zone Europe/Berlin --from pipelines.yaml\n  \
+        auria-pipeline schedule create --file schedule.yml     as Azure ML writes it")]
+    Create(ScheduleCreate),
+    /// List schedules
+    #[command(after_help = "Examples:\n  auria-pipeline schedule list")]
+    List,
+    /// Show a schedule: its next ticks, and what came of the last
+    #[command(after_help = "Examples:\n  auria-pipeline schedule show daily")]
+    Show {
+        /// The schedule
+        name: String,
+    },
+    /// Let a schedule fire from now on
+    #[command(after_help = "Examples:\n  auria-pipeline schedule enable daily")]
+    Enable {
+        /// The schedule
+        name: String,
+    },
+    /// Let a schedule fire no more
+    #[command(after_help = "Examples:\n  auria-pipeline schedule disable daily")]
+    Disable {
+        /// The schedule
+        name: String,
+    },
+    /// Run a schedule's pipeline now
+    #[command(after_help = "Examples:\n  auria-pipeline schedule trigger daily")]
+    Trigger {
+        /// The schedule
+        name: String,
+    },
+    /// End a schedule; its runs stay
+    #[command(after_help = "Examples:\n  auria-pipeline schedule delete daily")]
+    Delete {
+        /// The schedule
+        name: String,
+    },
+}
+
+/// `schedule create`.
+#[derive(Debug, Args)]
+pub struct ScheduleCreate {
+    /// Its name
+    pub name: Option<String>,
+    /// A file of Azure ML's kind schedule
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// When: minute hour day month weekday
+    #[arg(long, value_name = "EXPRESSION")]
+    pub cron: Option<String>,
+    /// The time zone, of IANA or of Windows (default: UTC)
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    /// The pipeline file
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
+    /// Which pipeline of the file
+    #[arg(long, value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Change a value, as `submit` does
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Ticks that came while no server was there: all, last or none are fired
+    #[arg(long, value_name = "POLICY", default_value = "last", value_parser = ["all", "last", "none"])]
+    pub missed: String,
+    /// A tick while an earlier run goes on: allow, forbid or replace
+    #[arg(long, value_name = "POLICY", default_value = "allow", value_parser = ["allow", "forbid", "replace"])]
+    pub concurrency: String,
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

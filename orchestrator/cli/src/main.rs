@@ -110,6 +110,9 @@ async fn run(cli: &Cli) -> Result<u8, Failure> {
         Command::Model(args) => commands::model::model(global, args).await,
         Command::Controller(args) => commands::controller::controller(global, args).await,
         Command::Serve(args) => commands::serve::serve(global, args).await,
+        Command::Endpoint(args) => commands::endpoint::endpoint(global, args).await,
+        Command::Deployment(args) => commands::endpoint::deployment(global, args).await,
+        Command::Schedule(args) => commands::schedule::schedule(global, args).await,
         Command::Token(args) => commands::token::token(global, args).await,
         Command::Doctor => commands::doctor::doctor(global).await,
         Command::Completions { shell } => {

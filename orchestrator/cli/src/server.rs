@@ -89,6 +89,22 @@ pub async fn connect(url: &str, config: &Config) -> Result<Controller, Failure> 
     Ok(Controller::of(remote, store, name, facts, flag))
 }
 
+/// Where `serve` listens, unless something else is said.
+const DEFAULT: &str = "http://127.0.0.1:8460";
+
+/// The server of a command that needs one: the one that somebody named, else that of this
+/// machine.
+///
+/// # Errors
+/// Where there is none, or it cannot be reached.
+pub async fn required(global: &Global) -> Result<Controller, Failure> {
+    let config = Config::find(&crate::open::current_folder()?)?;
+    let url = said(global, &config).unwrap_or_else(|| DEFAULT.to_owned());
+    let mut global = global.clone();
+    global.server = Some(url.clone());
+    connect(&url, &global, &config).await
+}
+
 /// Where the steps of a run there run.
 ///
 /// # Errors

@@ -20,7 +20,10 @@ use auria_launcher::runtime::RuntimeRoot;
 use auria_server::Plain;
 use auria_server::access::{Access, limit::Limits, secret};
 use auria_server::api::{Api, ApiOptions, Extras};
+use auria_server::endpoints::Endpoints;
 use auria_server::local::{Executors, LocalOptions, LocalRuns};
+use auria_server::pages::Pages;
+use auria_server::schedules::Schedules;
 use auria_server::submission::{Files, NotSubmitted, Planner, Submission, TargetFacts};
 use auria_store::runs::{self, RunJson, RunState, Submitter};
 use auria_store::{Access as StoreAccess, ErrorKind, Store, snapshot};
@@ -30,7 +33,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, watch};
 
 /// How long answers that are under way may go on when the server ends.
 const GRACE: Duration = Duration::from_secs(3);
@@ -109,7 +112,15 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
         extras,
     );
     let taken = runs.recover().await?;
-    let router = api.router_with(access.routes());
+    let endpoints = Endpoints::new(api.clone(), access.clone());
+    let schedules = Schedules::new(api.clone(), access.clone());
+    let beside = access
+        .routes()
+        .merge(endpoints.routes())
+        .merge(schedules.routes());
+    let router = api.router_with(beside).merge(endpoints.published());
+    let pages = Pages::new(api.clone(), access.clone());
+    let router = router.merge(pages.router());
     let limits = Limits::new(store.clone(), edge::now);
     let mut port = Plain::start(listener, limits.around(router))
         .map_err(|error| Failure::unreachable(format!("listening on {}: {error}", args.listen)))?;
@@ -119,7 +130,10 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
         eprintln!("takes up {}", crate::load::count(taken, "run"));
     }
     let asked = asked_to_end()?;
-    let drives = runs.clone().run();
+    let (ends, ending) = watch::channel(false);
+    let drives = async {
+        tokio::join!(runs.clone().run(), schedules.run(ending));
+    };
     tokio::pin!(drives);
     let failed = tokio::select! {
         () = &mut drives => None,
@@ -128,6 +142,7 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
     };
     drop(left);
     // Steps go on, and the next server finds them.
+    let _ = ends.send(true);
     runs.end();
     let (_, stopped) = tokio::join!(drives, async {
         match &failed {

@@ -131,6 +131,8 @@ async fn within(
     let limits = &limits.0;
     let address = peer.ip();
     let shown = bearer(request.headers()).map(|token| Digest::of(token.as_bytes()));
+    let enters = request.method() == http::Method::POST && request.uri().path() == "/login";
+    let tries = enters || shown.is_some();
     let known = shown.is_some_and(|token| limits.good.get(&token).is_some());
     let caller = match shown {
         Some(token) if known => Caller::Token(token),
@@ -139,7 +141,7 @@ async fn within(
     if !take(&limits.asked, &caller, BURST, EACH_SECOND) {
         return too_many("too many requests; ask more slowly", "1");
     }
-    if !known && shown.is_some() {
+    if !known && tries {
         let now = Instant::now();
         let left = limits.wrong.get(&address);
         let left = left.map(|left| left.filled(WRONG, WRONG_EACH_SECOND, now));
@@ -149,7 +151,7 @@ async fn within(
         }
     }
     let response = next.run(request).await;
-    if let Some(token) = shown {
+    if tries {
         if response.status() == StatusCode::UNAUTHORIZED {
             take(&limits.wrong, &address, WRONG, WRONG_EACH_SECOND);
             let told = limits.told.get(&address);
@@ -158,7 +160,7 @@ async fn within(
                 let (at, to) = ((limits.now)(), address.to_string());
                 super::audit::note(&limits.store, at, "nobody", "denied", &to).await;
             }
-        } else if !known {
+        } else if let (Some(token), false) = (shown, known) {
             limits.good.put(token, ());
         }
     }

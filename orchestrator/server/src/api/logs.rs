@@ -45,7 +45,26 @@ pub(super) async fn logs(
     Path(run): Path<String>,
     Asked(query): Asked<LogsQuery>,
 ) -> Result<Response, Refusal> {
-    let run = api.run(&run).await?;
+    read(api, &run, query).await
+}
+
+/// As [`logs`], for who asks from elsewhere in this crate.
+pub(crate) async fn of(
+    api: Api,
+    run: &str,
+    step: Option<String>,
+    follow: bool,
+) -> Result<Response, Refusal> {
+    let query = LogsQuery {
+        step,
+        attempt: None,
+        follow,
+    };
+    read(api, run, query).await
+}
+
+async fn read(api: Api, run: &str, query: LogsQuery) -> Result<Response, Refusal> {
+    let run = api.run(run).await?;
     let step = query.step.as_ref().map(|name| step_of(&run, name));
     let step = step.transpose()?;
     let (sender, receiver) = mpsc::channel(BEHIND);

@@ -6,7 +6,7 @@
 
 mod events;
 pub(crate) mod extract;
-mod logs;
+pub(crate) mod logs;
 mod outputs;
 pub(crate) mod resources;
 mod rights;
@@ -199,6 +199,16 @@ impl Api {
             runs,
             extras,
         }))
+    }
+
+    /// What changes in a run that waits or is driven here.
+    pub(crate) fn feed(&self, run: &RunId) -> Option<Feed> {
+        self.0.runs.feed(run)
+    }
+
+    /// Asks who drives a run to look at its log.
+    pub(crate) fn nudge(&self, run: &RunId) {
+        self.0.runs.nudge(run);
     }
 
     /// The store that is served.

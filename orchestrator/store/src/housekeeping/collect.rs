@@ -7,7 +7,7 @@ use super::grave::{Clock, Grave, Verdict};
 use super::users::users;
 use super::{Assets, Freed, User, uploads};
 use crate::store::REQUESTS;
-use crate::{Journal, Store, StoreError, StorePath, layout, runs};
+use crate::{Journal, Store, StoreError, StorePath, layout, runs, served};
 use auria_core::outcome::Outcome;
 use auria_core::{Digest, RunId, StepPath};
 use futures::{StreamExt, TryStreamExt};
@@ -415,6 +415,11 @@ impl Pass<'_> {
         struct Names {
             snapshots: BTreeSet<Digest>,
         }
+        #[derive(Deserialize)]
+        struct Published {
+            #[serde(default)]
+            snapshots: BTreeSet<Digest>,
+        }
         let store = self.store;
         let mut all = BTreeSet::new();
         let mut found = futures::stream::iter(runs)
@@ -422,6 +427,18 @@ impl Pass<'_> {
             .buffer_unordered(REQUESTS);
         while let Some(names) = found.try_next().await? {
             all.extend(names.into_iter().flat_map(|names| names.snapshots));
+        }
+        // What is published, too: a run of it may be asked for at any time.
+        for published in [served::endpoints(), served::schedules()] {
+            for meta in store.list(&published).await? {
+                let parts: Vec<_> = meta.location.parts().collect();
+                let holds = parts
+                    .get(2)
+                    .is_some_and(|part| ["deployments", "log"].contains(&part.as_ref()));
+                if holds && let Some(names) = store.read_json::<Published>(&meta.location).await? {
+                    all.extend(names.snapshots);
+                }
+            }
         }
         Ok(all)
     }

@@ -1,0 +1,349 @@
+//! Invoking an endpoint: a request becomes a run of the deployment that serves it. Who may do
+//! no more than invoke sees the jobs of its own alone.
+
+use super::routes::Endpoints;
+use super::shapes::{Asked, V1, V2, job};
+use super::{deployment, show};
+use crate::access::Principal;
+use crate::api::extract::{Asked as Query, Said};
+use crate::api::resources::{NotTaken, invalid};
+use crate::api::{Action, User};
+use crate::problem::Refusal;
+use crate::submission::{Files, Submission, new_run};
+use auria_core::protocol::API;
+use auria_core::run::RunChange;
+use auria_core::{RunId, Timestamp};
+use auria_store::served;
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// The header that picks a deployment.
+const DEPLOYMENT: &str = "azureml-model-deployment";
+/// The longest that a request may wait for its run.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Job {
+    endpoint: String,
+    deployment: String,
+    version: u64,
+    by: String,
+    at: Timestamp,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct WaitQuery {
+    wait: Option<String>,
+}
+
+impl WaitQuery {
+    fn time(&self) -> Result<Option<Duration>, Refusal> {
+        let Some(text) = &self.wait else {
+            return Ok(None);
+        };
+        let time = auria_core::check::duration_ms(text).map(Duration::from_millis);
+        match time {
+            Some(time) if time <= LONGEST_WAIT => Ok(Some(time)),
+            _ => Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                format!(
+                    "`wait` is a time such as 30s, at most {}s",
+                    LONGEST_WAIT.as_secs()
+                ),
+            )),
+        }
+    }
+}
+
+fn unprocessable(why: String) -> Refusal {
+    Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why)
+}
+
+pub(super) async fn invoke(
+    State(endpoints): State<Endpoints>,
+    Path(name): Path<String>,
+    Query(query): Query<WaitQuery>,
+    headers: HeaderMap,
+    Said(body): Said<V2>,
+) -> Result<Response, Refusal> {
+    let wait = query.time()?;
+    let asked = body.asked().map_err(unprocessable)?;
+    let whole = serde_json::to_vec(&body).unwrap_or_default();
+    let taken = endpoints.take(&name, &headers, &whole, asked).await;
+    let run = match taken {
+        Ok(run) => run,
+        Err(NotTaken::Refused(refusal)) => return Err(refusal),
+        Err(NotTaken::Invalid {
+            message,
+            diagnostics,
+        }) => {
+            return Ok(invalid(&message, &diagnostics));
+        }
+    };
+    let ended = match wait {
+        Some(time) => tokio::time::timeout(time, endpoints.ended(&run))
+            .await
+            .is_ok(),
+        None => false,
+    };
+    let value = endpoints.job(&name, &run).await?;
+    let status = if ended {
+        StatusCode::OK
+    } else {
+        StatusCode::ACCEPTED
+    };
+    let mut response = (status, Json(&value)).into_response();
+    let place = format!("{API}/endpoints/{name}/jobs/{run}");
+    if let Ok(place) = HeaderValue::from_str(&place) {
+        response.headers_mut().insert(header::LOCATION, place);
+    }
+    Ok(response)
+}
+
+/// A published pipeline of the first kind: the answer has its run's `Id`.
+pub(super) async fn invoke_v1(
+    State(endpoints): State<Endpoints>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+    Said(body): Said<V1>,
+) -> Result<Response, Refusal> {
+    // Subscriptions and workspaces before it name nothing here.
+    let (_, name) = path
+        .rsplit_once("PipelineRuns/PipelineSubmit/")
+        .ok_or_else(|| {
+            Refusal::new(
+                StatusCode::NOT_FOUND,
+                "use …/PipelineRuns/PipelineSubmit/ENDPOINT",
+            )
+        })?;
+    let asked = body.asked().map_err(unprocessable)?;
+    let whole = serde_json::to_vec(&body).unwrap_or_default();
+    match endpoints.take(name, &headers, &whole, asked).await {
+        Ok(run) => {
+            let status = endpoints.api.taken(&run).status;
+            let value = json!({"Id": run, "RunId": run, "Status": {"StatusDetail": status}});
+            Ok(Json(value).into_response())
+        }
+        Err(NotTaken::Refused(refusal)) => Err(refusal),
+        Err(NotTaken::Invalid {
+            message,
+            diagnostics,
+        }) => Ok(invalid(&message, &diagnostics)),
+    }
+}
+
+pub(super) async fn show_job(
+    State(endpoints): State<Endpoints>,
+    Path((name, run)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Refusal> {
+    let run = endpoints.seen(&name, &run, &headers).await?;
+    endpoints.job(&name, &run).await.map(Json)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileQuery {
+    path: Option<String>,
+}
+
+pub(super) async fn output(
+    State(endpoints): State<Endpoints>,
+    Path((name, run, output)): Path<(String, String, String)>,
+    Query(query): Query<FileQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let run = endpoints.seen(&name, &run, &headers).await?;
+    endpoints
+        .api
+        .output(run.as_str(), &output, query.path.as_deref())
+        .await
+}
+
+impl Endpoints {
+    /// Whoever asks, where it may invoke `name`.
+    async fn invoker(&self, name: &str, headers: &HeaderMap) -> Result<Principal, Refusal> {
+        let principal = self.access.caller(headers).await?;
+        if principal.may_invoke(name) {
+            return Ok(principal);
+        }
+        let why = format!("{} may not invoke the endpoint {name}", principal.name);
+        Err(Refusal::new(StatusCode::FORBIDDEN, why))
+    }
+
+    /// Makes a run of what is asked.
+    async fn take(
+        &self,
+        name: &str,
+        headers: &HeaderMap,
+        whole: &[u8],
+        asked: Asked,
+    ) -> Result<RunId, NotTaken> {
+        let principal = self.invoker(name, headers).await?;
+        let trusted = principal.may(Action::Create);
+        if asked.exports && !trusted {
+            return Err(unprocessable(
+                "OutputData needs the scope submit: outputs are copied with the server's own credentials"
+                    .to_owned(),
+            )
+            .into());
+        }
+        let store = self.api.store();
+        let endpoint = show(store, name).await.map_err(refusal)?;
+        let picked = match headers.get(DEPLOYMENT) {
+            Some(value) => Some(value.to_str().map_err(|_| {
+                Refusal::new(StatusCode::BAD_REQUEST, format!("{DEPLOYMENT} is no text"))
+            })?),
+            None => None,
+        };
+        let found = deployment(store, &endpoint, picked)
+            .await
+            .map_err(refusal)?;
+        let files = match (&found.document, &found.snapshot) {
+            (Some(text), _) => Files::Text(text.clone()),
+            (None, Some(digest)) => Files::Snapshot {
+                digest: *digest,
+                file: found
+                    .file
+                    .clone()
+                    .unwrap_or_else(|| "pipelines.yaml".to_owned()),
+            },
+            (None, None) => {
+                return Err(Refusal::new(
+                    StatusCode::BAD_GATEWAY,
+                    format!("the deployment {} holds no pipeline", found.name),
+                )
+                .into());
+            }
+        };
+        let now = self.access.now();
+        let mut set = found.set.clone();
+        set.extend(asked.set);
+        let submission = Submission {
+            run: new_run(name, now),
+            files,
+            pipeline: found.pipeline.clone(),
+            experiment: asked.experiment.or_else(|| Some(name.to_owned())),
+            set,
+            force_rerun: found.force_rerun,
+            by: principal.name.clone(),
+            internal: trusted,
+        };
+        let user = User {
+            name: principal.name.clone(),
+        };
+        // Another deployment is another request.
+        let whole = [whole, b"\n", picked.unwrap_or_default().as_bytes()].concat();
+        let what = format!("endpoint/{name}");
+        let run = self
+            .api
+            .submit(&user, &what, headers, &whole, submission)
+            .await?;
+        let job = Job {
+            endpoint: name.to_owned(),
+            deployment: found.name,
+            version: found.version,
+            by: principal.name,
+            at: now,
+        };
+        // Asked again with the same key, it stands already.
+        let bytes = crate::names::json(&job).into();
+        let stands = store
+            .create_once(&served::job(name, &run), bytes, |_| true)
+            .await;
+        stands.map_err(|error| Refusal::of(&error))?;
+        Ok(run)
+    }
+
+    async fn record(&self, name: &str, run: &RunId) -> Result<Job, Refusal> {
+        let unknown = || {
+            let why = format!("the endpoint {name} has no job {run}");
+            Refusal::new(StatusCode::NOT_FOUND, why)
+        };
+        if !crate::names::is_name(name) {
+            return Err(unknown());
+        }
+        let found = self.api.store().read_json(&served::job(name, run)).await;
+        found
+            .map_err(|error| Refusal::of(&error))?
+            .ok_or_else(unknown)
+    }
+
+    /// The run of a job that the caller may see.
+    async fn seen(&self, name: &str, run: &str, headers: &HeaderMap) -> Result<RunId, Refusal> {
+        let principal = self.access.caller(headers).await?;
+        let reads = principal.may(Action::Read);
+        if !reads && !principal.may_invoke(name) {
+            let why = format!(
+                "{} may not see the jobs of the endpoint {name}",
+                principal.name
+            );
+            return Err(Refusal::new(StatusCode::FORBIDDEN, why));
+        }
+        let unknown = |_| Refusal::new(StatusCode::NOT_FOUND, format!("there is no job {run}"));
+        let run: RunId = run.parse().map_err(unknown)?;
+        let job = self.record(name, &run).await?;
+        if reads || job.by == principal.name {
+            Ok(run)
+        } else {
+            let why = format!("the endpoint {name} has no job {run}");
+            Err(Refusal::new(StatusCode::NOT_FOUND, why))
+        }
+    }
+
+    /// A job as it stands.
+    async fn job(&self, name: &str, run: &RunId) -> Result<Value, Refusal> {
+        let record = self.record(name, run).await?;
+        let found = self.api.run(run.as_str()).await?;
+        let report = self.api.report(&found).await?;
+        let base = format!("{API}/endpoints/{name}/jobs/{run}/outputs");
+        let outputs = report.outputs.iter().map(|(output, made)| {
+            let one = json!({"href": format!("{base}/{output}"), "files": made.files,
+                "bytes": made.bytes, "digest": made.digest, "type": made.data_type});
+            (output.clone(), one)
+        });
+        let more = json!({
+            "version": record.version,
+            "createdTime": report.created, "startTimeUtc": report.started,
+            "endTimeUtc": report.ended,
+            "outputs": outputs.collect::<serde_json::Map<_, _>>(),
+            "queue": self.api.taken(run).queue,
+        });
+        Ok(job(name, &record.deployment, run, report.status, &more))
+    }
+
+    /// Waits until a run has ended.
+    async fn ended(&self, run: &RunId) {
+        loop {
+            let Some(feed) = self.api.feed(run) else {
+                return;
+            };
+            let mut changes = std::pin::pin!(feed.follow());
+            drop(feed);
+            while let Some(change) = changes.next().await {
+                if matches!(change, RunChange::End { .. }) {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// What is wrong with an endpoint, for a caller.
+pub(super) fn refusal(error: super::EndpointError) -> Refusal {
+    use super::EndpointError as E;
+    match &error {
+        E::Unknown(_) => Refusal::new(StatusCode::NOT_FOUND, error.to_string()),
+        E::Exists(_) => Refusal::new(StatusCode::CONFLICT, error.to_string()),
+        E::Name(_) => Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        E::Store(error) => Refusal::of(error),
+    }
+}
