@@ -100,9 +100,7 @@ const DEFAULT: &str = "http://127.0.0.1:8460";
 pub async fn required(global: &Global) -> Result<Controller, Failure> {
     let config = Config::find(&crate::open::current_folder()?)?;
     let url = said(global, &config).unwrap_or_else(|| DEFAULT.to_owned());
-    let mut global = global.clone();
-    global.server = Some(url.clone());
-    connect(&url, &global, &config).await
+    connect(&url, &config).await
 }
 
 /// Where the steps of a run there run.
