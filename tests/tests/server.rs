@@ -239,9 +239,23 @@ fn over(context: &Context, server: &Server, args: &[&str]) -> Done {
     }
 }
 
+/// A token of this name and scope.
+fn token(context: &Context, name: &str, scope: &str) -> String {
+    let args = [
+        "token", "create", name, "--scope", scope, "--output", "json",
+    ];
+    let made = context.run(args).exits(0).json();
+    made["token"].as_str().expect("a token").to_owned()
+}
+
 fn lines(context: &Context) -> usize {
     let ran = std::fs::read_to_string(context.path().join("ran"));
     ran.map(|text| text.lines().count()).unwrap_or(0)
+}
+
+fn queued(context: &Context) -> usize {
+    let left = std::fs::read_dir(std::path::Path::new(context.store()).join("queue"));
+    left.map(Iterator::count).unwrap_or(0)
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -433,18 +447,18 @@ fn a_server_that_was_killed_takes_its_runs_over_and_repeats_none() {
     let context = Context::new();
     let mut server = Server::start(&context, &["--runs", "1"]);
     let body = json!({"document": slow(&context, 3)});
-    let submit = |server: &Server, key: &str| {
+    let (own, other) = (server.token.clone(), token(&context, "test", "submit"));
+    let submit = |server: &Server, token: &str, key: &str| {
         let headers = [("idempotency-key", key)];
-        let token = server.token.clone();
         let taken = server
-            .ask_as(&token, "POST", "/api/v1/runs", Some(&body), &headers)
+            .ask_as(token, "POST", "/api/v1/runs", Some(&body), &headers)
             .is(202);
         taken.json()
     };
-    let first = submit(&server, "one");
+    let first = submit(&server, &own, "one");
     until("the first step", || lines(&context) == 1);
-    let second = submit(&server, "two");
-    let third = submit(&server, "three");
+    let second = submit(&server, &own, "two");
+    let third = submit(&server, &own, "three");
     assert_eq!(
         second["queue"],
         json!({"ahead": 0, "waiting": 1}),
@@ -456,28 +470,21 @@ fn a_server_that_was_killed_takes_its_runs_over_and_repeats_none() {
 
     let server = Server::start(&context, &["--runs", "1"]);
     // The same key is the same run, whoever answers.
-    assert_eq!(submit(&server, "two")["run"], second["run"]);
+    assert_eq!(submit(&server, &own, "two")["run"], second["run"]);
+    // Keys are a token's own: another of the same name has others.
+    let fourth = submit(&server, &other, "two");
+    assert_ne!(fourth["run"], second["run"]);
     let other = json!({"document": TWO});
     let headers = [("idempotency-key", "two")];
-    // Keys are a caller's own: this is another token of the same name.
-    let used = server.ask_as(
-        &server.token,
-        "POST",
-        "/api/v1/runs",
-        Some(&other),
-        &headers,
-    );
+    let used = server.ask_as(&own, "POST", "/api/v1/runs", Some(&other), &headers);
     assert_eq!(used.problem(422)["type"], "auria:key-used");
-    for run in [&first, &second, &third] {
+    for run in [&first, &second, &third, &fourth] {
         let shown = server.ended(run["run"].as_str().expect("a run"));
         assert_eq!(shown["status"], "Completed", "{shown}");
     }
-    assert_eq!(lines(&context), 3, "each command ran once");
-    // A run's mark goes after its end stands.
-    let queue = std::path::Path::new(context.store()).join("queue");
-    until("the queue to be empty", || {
-        std::fs::read_dir(&queue).map_or(0, Iterator::count) == 0
-    });
+    assert_eq!(lines(&context), 4, "each command ran once");
+    // A mark goes after the run's end stands.
+    until("the queue to be empty", || queued(&context) == 0);
 }
 
 #[test]
@@ -541,6 +548,27 @@ fn tokens_are_scoped_expire_and_are_revoked() {
         &[("auria-protocol", "1")],
     );
     hidden.problem(403);
+    for path in [
+        "list?prefix=",
+        "list?prefix=access",
+        "list?prefix=ACCESS",
+        "folders?prefix=",
+    ] {
+        let path = format!("/api/v1/store/{path}");
+        let headers = [("auria-protocol", "1")];
+        let listed = server.ask_as(&reads, "GET", &path, None, &headers);
+        listed.problem(403);
+    }
+    let headers = [("auria-protocol", "1")];
+    server
+        .ask_as(
+            &reads,
+            "GET",
+            "/api/v1/store/list?prefix=runs",
+            None,
+            &headers,
+        )
+        .is(200);
     let (invokes, _) = make("invoke:kathi", "never");
     ask(&invokes, "GET", "/api/v1/runs", None).problem(403);
     let (short, _) = make("read", "1s");
@@ -573,11 +601,19 @@ fn tokens_are_scoped_expire_and_are_revoked() {
         "{deeds}"
     );
 
-    // Guessing ends soon, and holds up nobody who has a token.
-    let guessed = (0..40)
-        .map(|number| ask(&format!("auria_guess{number}"), "GET", "/api/v1/runs", None).status);
+    // Guessing ends soon, and holds up nobody who has a token, be it a new one.
+    let guessed = (0..40).map(|number| {
+        let guess = format!("auria_guess{number}");
+        ask(&guess, "GET", "/healthz", None);
+        ask(&guess, "GET", "/api/v1/runs", None).status
+    });
     assert!(guessed.collect::<Vec<_>>().contains(&429));
     server.ask("GET", "/api/v1/runs", None).is(200);
+    let (fresh, _) = make("read", "1h");
+    ask(&fresh, "GET", "/api/v1/runs", None).is(200);
+    context
+        .run(["token", "create", "a\u{1b}[2J", "--scope", "read"])
+        .exits(2);
 
     // No secret stands anywhere in the store.
     let tokens = [&reads, &invokes, &short, &server.token];
@@ -987,4 +1023,162 @@ fn pages_show_runs_and_run_nothing_of_what_users_wrote() {
         .ask_as("", "GET", "/run/nothing", None, &[("cookie", &cookie)])
         .is(404);
     server.ask_as("", "GET", "/style.css", None, &[]).is(200);
+}
+
+#[test]
+fn a_name_is_one_runs_and_a_key_is_not_spent_on_what_was_refused() {
+    let context = Context::new();
+    let server = Server::start(&context, &[]);
+    let submit = |body: &Value, key: &str| {
+        let headers = [("idempotency-key", key)];
+        server.ask_as(&server.token, "POST", "/api/v1/runs", Some(body), &headers)
+    };
+    let named = json!({"document": TWO, "name": "mine"});
+    server.ask("POST", "/api/v1/runs", Some(&named)).is(202);
+    server.ended("mine");
+    // Somebody else's run of that name is nobody's answer, with a key or without.
+    server
+        .ask("POST", "/api/v1/runs", Some(&named))
+        .problem(409);
+    for _ in 0..2 {
+        submit(&named, "taken").problem(409);
+    }
+    let own = json!({"document": TWO, "name": "own"});
+    for _ in 0..2 {
+        assert_eq!(submit(&own, "own").is(202).json()["run"], "own");
+    }
+    let wrong = json!({"document": "type: pipeline\nname: x\njobs: {a: {comand: ls}}\n"});
+    submit(&wrong, "mended").problem(422);
+    submit(&json!({"document": TWO}), "mended").is(202);
+
+    // Trying again is one run for each key.
+    let again = |key: &str| {
+        let headers = [("idempotency-key", key)];
+        let path = "/api/v1/runs/mine/retry";
+        let body = json!({});
+        let taken = server.ask_as(&server.token, "POST", path, Some(&body), &headers);
+        taken.is(202).json()["run"].clone()
+    };
+    let first = again("one");
+    assert_eq!(again("one"), first);
+    assert_ne!(again("two"), first);
+    let deeds = server.ask("GET", "/api/v1/audit", None).ok().json();
+    let deeds = deeds.to_string();
+    assert!(
+        deeds.contains("\"retry\"") && deeds.contains("\"start\""),
+        "{deeds}"
+    );
+}
+
+#[test]
+fn what_is_refused_for_a_full_queue_leaves_nothing() {
+    let context = Context::new();
+    let server = Server::start(&context, &["--runs", "1", "--queue", "1"]);
+    let body = json!({"document": slow(&context, 5)});
+    server.ask("POST", "/api/v1/runs", Some(&body)).is(202);
+    until("the step", || lines(&context) == 1);
+    server.ask("POST", "/api/v1/runs", Some(&body)).is(202);
+    let refused = server.ask("POST", "/api/v1/runs", Some(&body));
+    refused.problem(503);
+    let list = server.ask("GET", "/api/v1/runs", None).ok().json();
+    assert_eq!(list["runs"].as_array().map(Vec::len), Some(2), "{list}");
+}
+
+#[test]
+fn a_run_that_another_process_drives_holds_up_no_other() {
+    let context = Context::new();
+    let server = Server::start(&context, &["--runs", "1"]);
+    context.write("slow.yaml", &slow(&context, 20));
+    let mut held = context.start(&["submit", "slow.yaml", "--name", "held", "--on", "process"]);
+    until("the step", || lines(&context) == 1);
+    let shown = server.ask("GET", "/api/v1/runs/held", None).ok().json();
+    assert_eq!(shown["status"], "Running", "{shown}");
+    server.ask("POST", "/api/v1/runs/held", None).is(202);
+    let body = json!({"document": TWO});
+    let taken = server.ask("POST", "/api/v1/runs", Some(&body)).is(202);
+    let taken = taken.json();
+    let shown = server.ended(taken["run"].as_str().expect("a run"));
+    assert_eq!(shown["status"], "Completed", "{shown}");
+    let shown = server.ask("GET", "/api/v1/runs/held", None).ok().json();
+    assert!(shown["ended"].is_null(), "it goes on: {shown}");
+    server.ask("POST", "/api/v1/runs/held/cancel", None).is(202);
+    assert_eq!(held.wait().expect("its end").code(), Some(3));
+    // Its mark goes, too.
+    until("the queue to be empty", || queued(&context) == 0);
+    assert_eq!(lines(&context), 1);
+}
+
+#[test]
+fn the_environment_of_a_server_sends_its_plans_nowhere_and_its_token_to_no_step() {
+    let context = Context::new()
+        .with_variable("AURIA_SERVER", "http://127.0.0.1:9")
+        .with_variable("AURIA_TOKEN", "secret-of-the-servers-user");
+    let mut child = context.start(&["serve", "--listen", "127.0.0.1:0", "--on", "process"]);
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    stderr.read_line(&mut line).expect("a line");
+    let url = line.trim().rsplit(' ').next().expect("a URL").to_owned();
+    std::thread::spawn(move || {
+        let mut rest = String::new();
+        let _ = stderr.read_to_string(&mut rest);
+    });
+    let mut command = context.command([
+        "token", "create", "t", "--scope", "admin", "--output", "json",
+    ]);
+    command.env_remove("AURIA_SERVER").env_remove("AURIA_TOKEN");
+    let made = command.output().expect("a token");
+    let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let server = Server { child, url, token };
+    let document = "type: pipeline\nname: env\njobs:\n  look:\n    command: env | grep -c -e AURIA_TOKEN -e AURIA_SERVER || true\n";
+    let taken = server.ask("POST", "/api/v1/runs", Some(&json!({"document": document})));
+    let taken = taken.is(202).json();
+    let run = taken["run"].as_str().expect("a run");
+    server.ended(run);
+    let path = format!("/api/v1/runs/{run}/logs?step=look");
+    assert_eq!(server.ask("GET", &path, None).ok().text(), "0\n");
+}
+
+#[test]
+fn the_config_of_a_project_sends_no_token_anywhere() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    port.set_nonblocking(true)
+        .expect("a port that does not wait");
+    let address = port.local_addr().expect("an address");
+    let context = Context::new().with_variable("AURIA_TOKEN", "secret");
+    context.write("secret", "a line that is no token of theirs\n");
+    context.write(
+        "auria.yaml",
+        &format!("server: http://{address}\ntoken_file: secret\n"),
+    );
+    context.write("pipelines.yaml", TWO);
+    let done = context
+        .run(["submit", "--on", "process", "--output", "json"])
+        .exits(0);
+    assert!(done.stderr.contains("are ignored"), "{}", done.stderr);
+    let reached = port.accept().map(|(_, from)| from);
+    assert!(reached.is_err(), "{reached:?}");
+}
+
+#[test]
+fn refusals_are_problem_documents() {
+    let context = Context::new();
+    let server = Server::start(&context, &[]);
+    server.ask("GET", "/api/v1/nothing", None).problem(404);
+    server
+        .ask_as("", "GET", "/api/v1/nothing", None, &[])
+        .problem(401);
+    let refused = server.ask("DELETE", "/api/v1/runs", None).is(405);
+    assert!(refused.head.contains("allow: "), "{}", refused.head);
+    refused.problem(405);
+    let odd = json!({"documents": "x"});
+    server.ask("POST", "/api/v1/runs", Some(&odd)).problem(422);
+    server
+        .ask("GET", "/api/v1/audit?limit=x", None)
+        .problem(400);
+    // A plan is checked for those alone who may submit one.
+    let reads = token(&context, "reads", "read");
+    server
+        .ask_as(&reads, "POST", "/api/v1/plans/check", Some(&json!({})), &[])
+        .problem(403);
 }

@@ -1,12 +1,14 @@
 //! The config file `auria.yaml`: the store, the default target, the computes.
 //! Looked for upward from the pipeline file, then in the user's config folder;
-//! `AURIA_STORE` and `AURIA_TARGET` come before it, flags before those.
+//! `AURIA_STORE` and `AURIA_TARGET` come before it, flags before those. Which server is asked,
+//! and with which token, is said by the user's own config alone: other files may be anybody's.
 
 use crate::failure::Failure;
 use auria_kubernetes::compute::{self, Compute};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 /// Name of the config file.
 pub const FILE_NAME: &str = "auria.yaml";
@@ -30,10 +32,11 @@ pub struct Config {
     /// Where the controller is on the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// The server that keeps and drives runs.
+    /// The server that keeps and drives runs; counts in the user's own config alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// The file that holds the token for it, relative to the config file.
+    /// The file that holds the token for it, relative to the config file; counts in the user's
+    /// own config alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<String>,
     /// Computes, by the name that pipelines use.
@@ -49,14 +52,26 @@ impl Config {
     /// # Errors
     /// Where a config file is there but cannot be read, with its line and column.
     pub fn find(folder: &Path) -> Result<Self, Failure> {
-        let upward = folder.ancestors().map(|folder| folder.join(FILE_NAME));
+        let mut upward = folder.ancestors().map(|folder| folder.join(FILE_NAME));
         let user = crate::edge::config_folder().map(|folder| folder.join(FILE_NAME));
-        for path in upward.chain(user) {
-            if path.is_file() {
-                return Self::read(&path);
+        let own = user.filter(|path| path.is_file());
+        if let Some(path) = upward.find(|path| path.is_file()) {
+            let mut found = Self::read(&path)?;
+            if own.as_ref().is_some_and(|own| is_same(own, &path)) {
+                return Ok(found);
             }
+            // Whoever wrote the files of a project must not say where this user's token goes,
+            // nor which file is sent as one.
+            if found.server.take().is_some() | found.token_file.take().is_some() {
+                say_ignored(&path);
+            }
+            if let Some(own) = &own {
+                let own = Self::read(own)?;
+                (found.server, found.token_file) = (own.server, own.token_file);
+            }
+            return Ok(found);
         }
-        Ok(Self::default())
+        own.map_or_else(|| Ok(Self::default()), |own| Self::read(&own))
     }
 
     /// The config in the file `path`.
@@ -93,6 +108,24 @@ impl Config {
     }
 }
 
+fn is_same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// Says once that a project's config names a server.
+fn say_ignored(path: &Path) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        eprintln!(
+            "note: `server` and `token_file` in {} are ignored: they count in your own config (~/.config/auria-pipeline/{FILE_NAME}), AURIA_SERVER, AURIA_TOKEN or `--server`",
+            path.display()
+        );
+    });
+}
+
 /// The schema of `auria.yaml`.
 pub fn json_schema() -> serde_json::Value {
     let text =
@@ -109,8 +142,8 @@ pub fn json_schema() -> serde_json::Value {
             "target": text("The default target: process, docker, kubernetes, or a compute's name."),
             "context": text("The cluster: a context of the kubeconfig; by default its current one."),
             "namespace": text("Where the controller is on the cluster; by default auria."),
-            "server": text("The server that keeps and drives runs, such as https://HOST."),
-            "token_file": text("The file that holds the token for it, relative to this file."),
+            "server": text("The server that keeps and drives runs, such as https://HOST; counts in the user's own config alone."),
+            "token_file": text("The file that holds the token for it, relative to this file; counts in the user's own config alone."),
             "computes": map(compute::json_schema())
         }
     })

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     if let Some(folder) = launched() {
         return auria_engine::docker::launch(folder);
     }
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results; everything else is a usage error.
@@ -52,6 +52,10 @@ fn main() -> ExitCode {
         }
     };
     log_to_stderr();
+    // Once, here: nothing that plans for somebody else asks the surroundings again.
+    if cli.global.server.is_none() {
+        cli.global.server = edge::variable("AURIA_SERVER");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

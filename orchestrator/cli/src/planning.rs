@@ -126,6 +126,27 @@ pub async fn plan_within(
     }
     let mut target = Chosen::Process;
     let server = server::said(global, &config).is_some();
+    if server
+        && global.on.is_none()
+        && let Some(image) = needs.images.first()
+    {
+        let message =
+            "a server runs what this program plans as processes of its own machine, not in images";
+        errors.push(
+            Diagnostic::error(Code::NotYet, message, &image.place)
+                .help("`--on process` says that these steps need none; or post the document to the server, which chooses as `submit` does (docs/serve.md)"),
+        );
+    }
+    if let (true, Some(on)) = (server, global.on.as_deref())
+        && on != "process"
+    {
+        return Err(Failure::usage(format!(
+            "--on {on}: a server runs what this program plans as processes of its own machine"
+        ))
+        .help(
+            "leave `--on` out; post the document to the server for it to choose (docs/serve.md)",
+        ));
+    }
     if !server {
         match target::choose(global, &config, &needs).await {
             Ok(chosen) => target = chosen,

@@ -14,11 +14,10 @@ use auria_store::remote::{Remote, RemoteOptions};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// The server that somebody named.
+/// The server that this user named: by the flag or AURIA_SERVER, which are one in `global`, or
+/// in their own config.
 pub fn said(global: &Global, config: &Config) -> Option<String> {
-    let flag = global.server.clone();
-    flag.or_else(|| edge::variable("AURIA_SERVER"))
-        .or_else(|| config.server.clone())
+    global.server.clone().or_else(|| config.server.clone())
 }
 
 /// Where a server at `address` leaves the token of its own user.
@@ -64,7 +63,7 @@ fn token(url: &str, config: &Config) -> Result<String, Failure> {
         }
     }
     Err(Failure::usage(format!("there is no token for {url}"))
-        .help("set AURIA_TOKEN to one that `auria-pipeline token create` printed, or name a file with it: `token_file:` in auria.yaml"))
+        .help("set AURIA_TOKEN to one that `auria-pipeline token create` printed, or name a file with it: `token_file:` in your own config, ~/.config/auria-pipeline/auria.yaml"))
 }
 
 /// Opens the way to the server at `url`.

@@ -2,7 +2,7 @@
 //! of the run that a request is to make stands in the store, by conditional create, before
 //! the run does. It starts nothing.
 
-use auria_core::{Digest, RunId, Timestamp};
+use auria_core::{Digest, Nonce, RunId, Timestamp};
 use auria_store::{Created, Store, StoreError, served};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ const TURNS: usize = 64;
 struct Kept {
     /// The run.
     run: RunId,
+    /// The run's own nonce: one of this name with another nonce is somebody else's.
+    nonce: Nonce,
     /// Of what was asked.
     asked: Digest,
     /// When it was asked first.
@@ -31,7 +33,7 @@ struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stands {
     /// The request is to come to this run, or has.
-    Run(RunId),
+    Run(RunId, Nonce),
     /// The key was used for something else.
     Other,
 }
@@ -78,6 +80,13 @@ pub(crate) fn name(who: &str, what: &str, key: &str) -> Digest {
     Digest::of(whole.as_bytes())
 }
 
+/// Lets the key `name` stand for nothing: what was asked came to no run, and never will.
+pub(crate) async fn forget(store: &Store, name: &Digest) {
+    if let Err(error) = store.delete(&served::request(name)).await {
+        tracing::warn!(%error, "the key of a request that was refused stays taken");
+    }
+}
+
 /// Lets the key `name` stand for `run`, unless it stands for another already.
 ///
 /// # Errors
@@ -90,11 +99,17 @@ pub(crate) async fn stand(
     at: Timestamp,
 ) -> Result<Stands, StoreError> {
     let path = served::request(name);
-    let kept = Kept { run, asked, at };
+    let nonce = auria_engine::driver::nonce();
+    let kept = Kept {
+        run,
+        nonce,
+        asked,
+        at,
+    };
     let bytes = crate::names::json(&kept);
     let same = |found: &[u8]| found == bytes;
     match store.create_once(&path, bytes.clone().into(), same).await? {
-        Created::Won => Ok(Stands::Run(kept.run)),
+        Created::Won => Ok(Stands::Run(kept.run, kept.nonce)),
         Created::Lost(found) => {
             let found: Kept =
                 serde_json::from_slice(&found).map_err(|error| StoreError::Corrupt {
@@ -103,7 +118,7 @@ pub(crate) async fn stand(
                     found: error.to_string(),
                 })?;
             Ok(if found.asked == asked {
-                Stands::Run(found.run)
+                Stands::Run(found.run, found.nonce)
             } else {
                 Stands::Other
             })

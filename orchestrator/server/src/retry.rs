@@ -3,7 +3,7 @@
 
 use auria_core::outcome::{Outcome, ReuseSource, Status, Timings};
 use auria_core::plan::{Plan, PlannedInput};
-use auria_core::{Digest, RunId, StepPath, Timestamp};
+use auria_core::{Digest, Nonce, RunId, StepPath, Timestamp};
 use auria_store::artifact::{self, Depth};
 use auria_store::runs::{self, RunJson, RunState};
 use auria_store::{ErrorKind, Journal, Store, StoreError, housekeeping, layout, snapshot};
@@ -42,7 +42,8 @@ pub enum NotRetried {
     Store(#[from] StoreError),
 }
 
-/// Makes `run` of `old`, in which the steps `from`, and those that need them, run again.
+/// Makes `run` of `old`, in which the steps `from`, and those that need them, run again. Asked
+/// again with the same `nonce`, it is the same run.
 ///
 /// # Errors
 /// Where it has not ended, what it ran is gone, or the store fails.
@@ -51,6 +52,7 @@ pub async fn retry(
     old: &RunJson,
     from: Vec<StepPath>,
     run: RunId,
+    nonce: Nonce,
     now: Timestamp,
 ) -> Result<Retried, NotRetried> {
     let journal = Journal::new(store.clone(), old.run.clone());
@@ -62,13 +64,30 @@ pub async fn retry(
     let again = with_dependents(&old.plan, from);
     let mut run = RunJson {
         run,
-        nonce: auria_engine::driver::nonce(),
+        nonce,
         state: RunState::Preparing,
         created: now,
         retry_of: Some(old.run.clone()),
         ..old.clone()
     };
-    runs::create(store, &run).await?;
+    match runs::create(store, &run).await {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::Conflict => {
+            let found = runs::read(store, &run.run).await?;
+            if found.nonce != run.nonce {
+                return Err(error.into());
+            }
+            if found.state == RunState::Ready {
+                return Ok(Retried {
+                    run: found,
+                    kept: 0,
+                    notes: Vec::new(),
+                });
+            }
+            run = found;
+        }
+        Err(error) => return Err(error.into()),
+    }
     for digest in &run.snapshots {
         if !snapshot::exists(store, digest).await? {
             return Err(NotRetried::Gone {

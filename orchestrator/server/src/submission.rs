@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use auria_core::plan::Executable;
-use auria_core::{Digest, RunId, Timestamp};
+use auria_core::{Digest, Nonce, RunId, Timestamp};
 use auria_store::runs::RunJson;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,9 @@ pub enum Files {
 pub struct Submission {
     /// The run's name.
     pub run: RunId,
+    /// The nonce of the run that this becomes: it was decided with the name. A run that has
+    /// the name and another nonce is somebody else's.
+    pub nonce: Nonce,
     /// What it is read from.
     pub files: Files,
     /// Which pipeline of the file; the first where none is said.
@@ -88,7 +91,7 @@ pub struct TargetFacts {
 #[async_trait]
 pub trait Planner: Send + Sync {
     /// Plans it and records the run, with all that it needs, ready to be started. Again, with
-    /// the name of a run that it made: that run.
+    /// the name and the nonce of a run that it made: that run.
     async fn submit(&self, submission: Submission) -> Result<RunJson, NotSubmitted>;
     /// Where steps run here, and what `words` begin.
     async fn target(&self, words: BTreeSet<String>) -> Result<TargetFacts, String>;

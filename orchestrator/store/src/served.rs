@@ -18,16 +18,24 @@ pub fn queue() -> StorePath {
     StorePath::from("queue")
 }
 
-/// `queue/<time>-<run>`: sorts by the time at which the run was submitted.
+/// `queue/<time>-<seq>-<run>`: sorts by the server's own time of acceptance, and by the order
+/// of what it accepted within one moment.
 #[must_use]
-pub fn queued(run: &RunId, created: Timestamp) -> StorePath {
-    path(format!("queue/{:013}-{run}", created.0.max(0)))
+pub fn queued(run: &RunId, accepted: Timestamp, seq: u64) -> StorePath {
+    path(format!("queue/{:015}-{seq:010}-{run}", accepted.0.max(0)))
 }
 
 /// The run in a key that [`queued`] made.
 #[must_use]
 pub fn run_of_queued(key: &StorePath) -> Option<RunId> {
-    key.filename()?.get(14..)?.parse().ok()
+    let mut parts = key.filename()?.splitn(3, '-');
+    for _ in 0..2 {
+        let number = parts.next()?;
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+    }
+    parts.next()?.parse().ok()
 }
 
 /// `access/tokens`.
@@ -54,10 +62,17 @@ pub fn audit() -> StorePath {
     StorePath::from("access/audit")
 }
 
-/// `access/audit/<time>-<nonce>.json`: sorts by time.
+/// `access/audit/<day>`: the day is the date in UTC.
+#[must_use]
+pub fn audit_day(at: Timestamp) -> StorePath {
+    let date = at.to_string();
+    audit().join(date.split('T').next().unwrap_or_default())
+}
+
+/// `access/audit/<day>/<time>-<nonce>.json`: sorts by time.
 #[must_use]
 pub fn audit_record(at: Timestamp, nonce: &str) -> StorePath {
-    audit().join(format!("{:013}-{nonce}.json", at.0.max(0)))
+    audit_day(at).join(format!("{:015}-{nonce}.json", at.0.max(0)))
 }
 
 /// `access/requests/<key>.json`: what a request with an idempotency key came to.
@@ -134,10 +149,16 @@ mod tests {
     fn the_queue_sorts_by_time_and_names_its_runs() {
         let run = |text: &str| text.parse().unwrap();
         let (early, late) = (
-            queued(&run("zz"), Timestamp(1_000)),
-            queued(&run("aa"), Timestamp(1_767_323_045_678)),
+            queued(&run("zz"), Timestamp(1_000), 3),
+            queued(&run("aa"), Timestamp(1_767_323_045_678), 1),
         );
         assert!(early < late);
+        assert!(early < queued(&run("aa"), Timestamp(1_000), 4));
         assert_eq!(run_of_queued(&early), Some(run("zz")));
+        let far = queued(&run("a-b-1"), Timestamp(i64::MAX), u64::MAX);
+        assert_eq!(run_of_queued(&far), Some(run("a-b-1")));
+        for strange in ["queue/x", "queue/1-y-z", "queue/1767323045678-two-1"] {
+            assert_eq!(run_of_queued(&strange.into()), None, "{strange}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use auria_kubernetes::compute::Compute;
 use auria_kubernetes::controller::{self, Feeds};
 use auria_kubernetes::fit::{self, NodeOffer};
 use auria_kubernetes::pod::LauncherSource;
-use auria_server::api::{Action, Denied, NotStarted, Runs, User, Vouch};
+use auria_server::api::{Action, Denied, NotStarted, Reserved, Runs, User, Vouch};
 use auria_store::Store;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
@@ -33,7 +33,10 @@ impl Vouch for Tokens {
             Action::Update => Verb::Update,
         };
         match self.0.vouch(token, verb).await {
-            Ok(Vouched::Allowed { user }) => Ok(User { name: user }),
+            Ok(Vouched::Allowed { user }) => Ok(User {
+                id: user.clone(),
+                name: user,
+            }),
             Ok(Vouched::Forbidden { user }) => Err(Denied::Forbidden { user }),
             Ok(Vouched::Nobody) => Err(Denied::Unknown),
             Err(message) => Err(Denied::Unavailable { message }),
@@ -66,7 +69,7 @@ pub struct Namespace {
 
 #[async_trait]
 impl Runs for Namespace {
-    async fn start(&self, run: &RunId, _by: &User) -> Result<(), NotStarted> {
+    async fn start(&self, run: &RunId, _by: &User, _place: Reserved) -> Result<(), NotStarted> {
         // A resource without a record would never end.
         let found = auria_store::runs::read(&self.store, run).await;
         found.map_err(|error| match error.kind() {

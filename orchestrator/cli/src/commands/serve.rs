@@ -12,7 +12,6 @@ use crate::open;
 use crate::planning::{self, Bounds};
 use crate::server;
 use async_trait::async_trait;
-use auria_core::RunId;
 use auria_core::diagnostic::Diagnostic;
 use auria_core::plan::{DataType, Environment, Plan};
 use auria_core::planner::Target;
@@ -121,7 +120,7 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
     let router = api.router_with(beside).merge(endpoints.published());
     let pages = Pages::new(api.clone(), access.clone());
     let router = router.merge(pages.router());
-    let limits = Limits::new(store.clone(), edge::now);
+    let limits = Limits::new(access.clone());
     let mut port = Plain::start(listener, limits.around(router))
         .map_err(|error| Failure::unreachable(format!("listening on {}: {error}", args.listen)))?;
     let left = OwnToken::leave(port.address(), &own)?;
@@ -144,14 +143,21 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
     // Steps go on, and the next server finds them.
     let _ = ends.send(true);
     runs.end();
-    let (_, stopped) = tokio::join!(drives, async {
-        match &failed {
-            Some(_) => Ok(()),
-            // Cut off by the grace alone: there is nobody to tell.
-            None => port.stop(GRACE).await,
-        }
-    });
-    drop(stopped);
+    let ending = async {
+        tokio::join!(drives, async {
+            match &failed {
+                Some(_) => Ok(()),
+                // Cut off by the grace alone: there is nobody to tell.
+                None => port.stop(GRACE).await,
+            }
+        })
+    };
+    let again = asked_to_end()?;
+    tokio::select! {
+        ended = ending => drop(ended),
+        // Asked twice, it ends at once; the next server finds the runs all the same.
+        () = again => {}
+    }
     match failed {
         Some(ended) => Err(Failure::unreachable(format!(
             "the port ended: {}",
@@ -167,21 +173,23 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
     }
 }
 
-/// Waits for SIGTERM or Ctrl-C.
+/// Waits for SIGTERM, SIGHUP (its terminal is gone) or Ctrl-C.
 fn asked_to_end() -> Result<impl Future<Output = ()>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let open = |kind| {
         signal(kind)
             .map_err(|error| Failure::unreachable(format!("listening for signals: {error}")))
     };
-    let (mut terminate, mut interrupt) = (
+    let (mut terminate, mut interrupt, mut hangup) = (
         open(SignalKind::terminate())?,
         open(SignalKind::interrupt())?,
+        open(SignalKind::hangup())?,
     );
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
         }
     })
 }
@@ -257,7 +265,7 @@ struct Plans {
 #[async_trait]
 impl Planner for Plans {
     async fn submit(&self, submission: Submission) -> Result<RunJson, NotSubmitted> {
-        let found = self.found(&submission.run).await?;
+        let found = self.found(&submission).await?;
         if let Some(run) = found.as_ref().filter(|run| run.state == RunState::Ready) {
             return Ok(run.clone());
         }
@@ -310,7 +318,7 @@ impl Planner for Plans {
         let made = match found {
             // An earlier server was killed while it brought what the run needs.
             Some(run) => submit::finish(&self.store, &planned, run).await,
-            None => submit::create(&self.store, planned, by).await,
+            None => submit::create(&self.store, planned, by, submission.nonce.clone()).await,
         };
         made.map_err(|failure| match failure.code {
             exit::USAGE => NotSubmitted::Taken {
@@ -341,9 +349,16 @@ impl Planner for Plans {
 }
 
 impl Plans {
-    async fn found(&self, run: &RunId) -> Result<Option<RunJson>, NotSubmitted> {
-        match runs::read(&self.store, run).await {
-            Ok(run) => Ok(Some(run)),
+    /// The run that an earlier try of this submission made.
+    async fn found(&self, submission: &Submission) -> Result<Option<RunJson>, NotSubmitted> {
+        match runs::read(&self.store, &submission.run).await {
+            Ok(run) if run.nonce == submission.nonce => Ok(Some(run)),
+            Ok(run) => Err(NotSubmitted::Taken {
+                message: format!(
+                    "there is a run {} already; give another name, or none",
+                    run.run
+                ),
+            }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(unavailable(&error)),
         }

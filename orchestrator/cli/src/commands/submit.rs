@@ -12,6 +12,7 @@ use crate::load;
 use crate::open::{self, Opened};
 use crate::planning::{self, Planned};
 use crate::print;
+use auria_core::Nonce;
 use auria_engine::lease::Lease;
 use auria_server::retry::{self, NotRetried};
 use auria_server::submission::new_run;
@@ -44,7 +45,8 @@ pub async fn submit(global: &Global, args: &Submit) -> Result<u8, Failure> {
         user: edge::user(),
         host: edge::host(),
     };
-    let run = create(&opened.store, planned, by).await?;
+    let nonce = auria_engine::driver::nonce();
+    let run = create(&opened.store, planned, by, nonce).await?;
     go(&opened, &run, args.detach, global.output).await
 }
 
@@ -92,12 +94,17 @@ async fn say_unfinished(store: &Store) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Where the name is taken, or the store fails.
-pub async fn create(store: &Store, planned: Planned, by: Submitter) -> Result<RunJson, Failure> {
+pub async fn create(
+    store: &Store,
+    planned: Planned,
+    by: Submitter,
+    nonce: Nonce,
+) -> Result<RunJson, Failure> {
     let snapshots = planned.plan.snapshots();
     let run = RunJson {
         version: RUN_VERSION,
         run: planned.run.clone(),
-        nonce: auria_engine::driver::nonce(),
+        nonce,
         // What needs nothing from this machine is ready as it is submitted.
         state: if snapshots.is_empty() {
             RunState::Ready
@@ -152,6 +159,16 @@ pub async fn finish(
         );
         snapshot::upload(store, scanned).await?;
     }
+    // The record may be of an earlier plan, which needed what this one does not bring.
+    for digest in &run.snapshots {
+        if !snapshot::exists(store, digest).await? {
+            return Err(Failure::usage(format!(
+                "run {} needs {digest}, which was not brought to the store and is no part of what was planned now",
+                run.run
+            ))
+            .help("its files changed since it was submitted first: submit it under another name"));
+        }
+    }
     runs::mark_ready(store, &mut run).await?;
     Ok(run)
 }
@@ -181,7 +198,12 @@ pub async fn again(global: &Global, args: &Retry) -> Result<u8, Failure> {
         // It knows best what it keeps, and nobody else writes outcomes there.
         let path = format!("runs/{}/retry", old.run);
         let body = serde_json::json!({"from": args.from});
-        let taken: serde_json::Value = controller.remote.post(&path, &body).await?;
+        // However often it is sent, it is one run.
+        let key = format!("retry-{}", auria_engine::driver::nonce());
+        let taken: serde_json::Value = controller
+            .remote
+            .post_with(&path, &body, &[("idempotency-key", key)])
+            .await?;
         let name = taken["run"].as_str().unwrap_or_default();
         let run = open::run(&store, name).await?;
         if args.detach {
@@ -197,7 +219,16 @@ pub async fn again(global: &Global, args: &Retry) -> Result<u8, Failure> {
         .map(|name| find_step(&old, name))
         .collect::<Result<Vec<_>, _>>()?;
     let name = new_run(&old.plan.pipeline, edge::now());
-    let retried = match retry::retry(&store, &old, from, name, edge::now()).await {
+    let retried = match retry::retry(
+        &store,
+        &old,
+        from,
+        name,
+        auria_engine::driver::nonce(),
+        edge::now(),
+    )
+    .await
+    {
         Ok(retried) => retried,
         Err(NotRetried::Store(error)) => return Err(error.into()),
         Err(error @ NotRetried::Running { .. }) => {

@@ -25,6 +25,11 @@ pub async fn token(global: &Global, args: &Token) -> Result<u8, Failure> {
 }
 
 async fn create(global: &Global, args: &TokenCreate) -> Result<u8, Failure> {
+    if !access::is_token_name(&args.name) {
+        return Err(Failure::usage(
+            "a token's name has 1 to 100 letters, and no control characters",
+        ));
+    }
     let scopes = args.scope.iter().map(|text| {
         let scope = text.parse::<Scope>();
         scope.map_err(|error| Failure::usage(format!("--scope: {error}")))

@@ -249,6 +249,7 @@ fn host_environment() -> BTreeMap<OsString, OsString> {
         "AURIA_BROKER_TOKEN",
         "AURIA_STORE",
         "AURIA_SERVER",
+        "AURIA_TOKEN",
         "AURIA_WORK",
         "AURIA_CHECKPOINTS",
         "AURIA_METRICS",

@@ -44,9 +44,18 @@ pub async fn note(store: &Store, at: Timestamp, who: &str, what: &str, to: &str)
 /// # Errors
 /// Where the store cannot be read.
 pub async fn last(store: &Store, count: usize) -> Result<Vec<Deed>, StoreError> {
-    let mut keys: Vec<_> = store.list(&served::audit()).await?;
-    keys.sort_by(|one, other| other.location.cmp(&one.location));
-    keys.truncate(count);
+    let mut days = store.list_folders(&served::audit()).await?;
+    days.sort();
+    let mut keys = Vec::new();
+    // Whole days, newest first: what was years ago is not listed for what was today.
+    while keys.len() < count
+        && let Some(day) = days.pop()
+    {
+        let mut found = store.list(&served::audit().join(day.as_str())).await?;
+        found.sort_by(|one, other| other.location.cmp(&one.location));
+        found.truncate(count - keys.len());
+        keys.extend(found);
+    }
     futures::stream::iter(keys)
         .map(|key| async move { store.read_json(&key.location).await })
         .buffered(AT_ONCE)

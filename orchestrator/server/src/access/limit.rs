@@ -1,15 +1,17 @@
 //! How often one caller may ask, and how often an address may show a token that counts for
-//! nobody. A token that counted is never held up by what others at its address tried.
+//! nobody. Every token is looked at before anything is refused on its account, so that who has
+//! one that counts is never held up by what others at the same address tried.
 
+use super::Access;
+use crate::api::Denied;
 use crate::caller::{Bounded, bearer};
 use crate::problem::Refusal;
-use auria_core::{Digest, Timestamp};
-use auria_store::Store;
+use auria_core::Digest;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
-use std::net::{IpAddr, SocketAddr};
+use http::{HeaderValue, Method, StatusCode, header};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,10 @@ const WRONG: f64 = 20.0;
 const WRONG_EACH_SECOND: f64 = 0.2;
 /// Callers that are remembered.
 const CALLERS: usize = 16 * 1024;
+/// How long it is remembered that a token counts: as long as what it may do is.
+const GOOD: Duration = Duration::from_secs(15);
+/// Where a page takes a token in a form.
+const LOGIN: &str = "/login";
 
 /// What is left of an allowance, and since when.
 #[derive(Clone, Copy, Debug)]
@@ -53,22 +59,17 @@ impl Bucket {
 pub struct Limits(Arc<Inner>);
 
 struct Inner {
-    store: Store,
-    now: fn() -> Timestamp,
-    asked: Bounded<Caller, Bucket>,
+    access: Arc<Access>,
+    /// By tokens that count: nobody else's request makes one of them be forgotten.
+    by_token: Bounded<Digest, Bucket>,
+    by_place: Bounded<IpAddr, Bucket>,
     wrong: Bounded<IpAddr, Bucket>,
-    good: Bounded<Digest, ()>,
+    good: Bounded<Digest, Instant>,
     told: Bounded<IpAddr, Instant>,
 }
 
 /// Between two notes that one address shows wrong tokens.
 const TOLD: Duration = Duration::from_secs(60);
-
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Caller {
-    Token(Digest),
-    Address(IpAddr),
-}
 
 impl std::fmt::Debug for Limits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -77,13 +78,14 @@ impl std::fmt::Debug for Limits {
 }
 
 impl Limits {
-    /// Nobody has asked yet. That an address is held up is noted in the audit log of `store`.
+    /// Nobody has asked yet. `access` says which tokens count, and that an address shows wrong
+    /// ones is noted in the audit log of its store.
     #[must_use]
-    pub fn new(store: Store, now: fn() -> Timestamp) -> Self {
+    pub fn new(access: Arc<Access>) -> Self {
         Self(Arc::new(Inner {
-            store,
-            now,
-            asked: Bounded::new(CALLERS),
+            access,
+            by_token: Bounded::new(CALLERS),
+            by_place: Bounded::new(CALLERS),
             wrong: Bounded::new(CALLERS),
             good: Bounded::new(CALLERS),
             told: Bounded::new(CALLERS),
@@ -93,6 +95,54 @@ impl Limits {
     /// `router` within these limits. It must be served with the addresses of its callers.
     pub fn around(&self, router: axum::Router) -> axum::Router {
         router.layer(axum::middleware::from_fn_with_state(self.clone(), within))
+    }
+}
+
+impl Inner {
+    /// Whether `token` counts.
+    async fn counts(&self, token: &str) -> Result<bool, Refusal> {
+        let digest = Digest::of(token.as_bytes());
+        let found = self.good.get(&digest);
+        if found.is_some_and(|at| at.elapsed() < GOOD) {
+            return Ok(true);
+        }
+        match self.access.principal(token).await {
+            Ok(_) => {
+                self.good.put(digest, Instant::now());
+                Ok(true)
+            }
+            Err(Denied::Unavailable { message }) => {
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+            }
+            Err(Denied::Unknown | Denied::Forbidden { .. }) => Ok(false),
+        }
+    }
+
+    /// Counts a wrong token; what its place is told.
+    async fn refused(&self, place: IpAddr) -> Response {
+        let told = self.told.get(&place);
+        if told.is_none_or(|at| at.elapsed() > TOLD) {
+            self.told.put(place, Instant::now());
+            let (store, now) = (self.access.store(), self.access.now());
+            super::audit::note(store, now, "nobody", "denied", &place.to_string()).await;
+        }
+        if take(&self.wrong, &place, WRONG, WRONG_EACH_SECOND) {
+            Refusal::unknown().into_response()
+        } else {
+            let why = "too many tokens that are not known came from this address";
+            too_many(why, "5")
+        }
+    }
+}
+
+/// Where a caller is: a host has one address of version 4, and 2^64 of version 6.
+fn place(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+        address => address,
     }
 }
 
@@ -129,39 +179,28 @@ async fn within(
     next: Next,
 ) -> Response {
     let limits = &limits.0;
-    let address = peer.ip();
-    let shown = bearer(request.headers()).map(|token| Digest::of(token.as_bytes()));
-    let enters = request.method() == http::Method::POST && request.uri().path() == "/login";
-    let tries = enters || shown.is_some();
-    let known = shown.is_some_and(|token| limits.good.get(&token).is_some());
-    let caller = match shown {
-        Some(token) if known => Caller::Token(token),
-        _ => Caller::Address(address),
+    let place = place(peer.ip());
+    let shown = bearer(request.headers()).filter(|token| !token.is_empty());
+    let enough = match shown {
+        Some(token) => match limits.counts(token).await {
+            Ok(true) => {
+                let token = Digest::of(token.as_bytes());
+                take(&limits.by_token, &token, BURST, EACH_SECOND)
+            }
+            Ok(false) => return limits.refused(place).await,
+            Err(refusal) => return refusal.into_response(),
+        },
+        None => take(&limits.by_place, &place, BURST, EACH_SECOND),
     };
-    if !take(&limits.asked, &caller, BURST, EACH_SECOND) {
+    if !enough {
         return too_many("too many requests; ask more slowly", "1");
     }
-    if !known && tries {
-        let now = Instant::now();
-        let left = limits.wrong.get(&address);
-        let left = left.map(|left| left.filled(WRONG, WRONG_EACH_SECOND, now));
-        if left.is_some_and(|left| left.left < 1.0) {
-            let why = "too many tokens that are not known came from this address";
-            return too_many(why, "5");
-        }
-    }
+    let enters = request.method() == Method::POST && request.uri().path() == LOGIN;
     let response = next.run(request).await;
-    if tries {
-        if response.status() == StatusCode::UNAUTHORIZED {
-            take(&limits.wrong, &address, WRONG, WRONG_EACH_SECOND);
-            let told = limits.told.get(&address);
-            if told.is_none_or(|at| at.elapsed() > TOLD) {
-                limits.told.put(address, Instant::now());
-                let (at, to) = ((limits.now)(), address.to_string());
-                super::audit::note(&limits.store, at, "nobody", "denied", &to).await;
-            }
-        } else if let (Some(token), false) = (shown, known) {
-            limits.good.put(token, ());
+    if enters && response.status() == StatusCode::UNAUTHORIZED {
+        let counted = limits.refused(place).await;
+        if counted.status() == StatusCode::TOO_MANY_REQUESTS {
+            return counted;
         }
     }
     response
@@ -169,7 +208,7 @@ async fn within(
 
 #[cfg(test)]
 mod tests {
-    use super::{Bucket, WRONG, WRONG_EACH_SECOND, take};
+    use super::{Bucket, WRONG, WRONG_EACH_SECOND, place, take};
     use crate::caller::Bounded;
     use std::time::{Duration, Instant};
 
@@ -186,5 +225,14 @@ mod tests {
         };
         let later = empty.filled(WRONG, WRONG_EACH_SECOND, begun + Duration::from_secs(5));
         assert!((later.left - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_network_of_version_6_is_one_place() {
+        let of = |text: &str| place(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.1"), of("10.0.0.2"));
     }
 }

@@ -7,7 +7,9 @@ pub mod limit;
 mod routes;
 mod token;
 
-pub use token::{NewToken, Scope, ScopeError, TokenRecord, create, list, revoke, secret};
+pub use token::{
+    NewToken, Scope, ScopeError, TokenRecord, create, is_token_name, list, revoke, secret,
+};
 
 use crate::api::{Action, Denied, User, Vouch};
 use async_trait::async_trait;
@@ -27,6 +29,18 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// As the API knows it.
+    #[must_use]
+    pub fn user(&self) -> User {
+        User {
+            id: match &self.id {
+                Some(id) => format!("token/{id}"),
+                None => format!("own/{}", self.name),
+            },
+            name: self.name.clone(),
+        }
+    }
+
     /// Whether it may do `action` with runs.
     #[must_use]
     pub fn may(&self, action: Action) -> bool {
@@ -112,9 +126,7 @@ impl Vouch for Access {
     async fn vouch(&self, token: &str, action: Action) -> Result<User, Denied> {
         let principal = self.principal(token).await?;
         if principal.may(action) {
-            Ok(User {
-                name: principal.name,
-            })
+            Ok(principal.user())
         } else {
             Err(Denied::Forbidden {
                 user: principal.name,

@@ -1,6 +1,6 @@
 //! Tokens and the audit log over HTTP, for those who may do everything.
 
-use super::{Access, Principal, Scope, TokenRecord, audit, create, list, revoke};
+use super::{Access, Principal, Scope, TokenRecord, audit, create, is_token_name, list, revoke};
 use crate::api::extract::{Asked, Said};
 use crate::api::{Denied, User};
 use crate::caller::bearer;
@@ -73,9 +73,7 @@ async fn admin(
         );
         return Err(Refusal::new(StatusCode::FORBIDDEN, why));
     }
-    request.extensions_mut().insert(User {
-        name: principal.name,
-    });
+    request.extensions_mut().insert(principal.user());
     Ok(next.run(request).await)
 }
 
@@ -101,8 +99,8 @@ async fn made(
     Extension(user): Extension<User>,
     Said(body): Said<NewBody>,
 ) -> Result<(StatusCode, Json<Made>), Refusal> {
-    if body.scopes.is_empty() || body.name.is_empty() {
-        let why = "a token has a name and at least one scope";
+    if body.scopes.is_empty() || !is_token_name(&body.name) {
+        let why = "a token has at least one scope, and a name of 1 to 100 letters without control characters";
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why));
     }
     let now = access.now();

@@ -120,6 +120,15 @@ pub fn secret() -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Whether `text` may name a token: it is shown in terminals and in logs.
+#[must_use]
+pub fn is_token_name(text: &str) -> bool {
+    let plain = |letter: char| {
+        !letter.is_control() && !matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    !text.trim().is_empty() && text.chars().count() <= LONGEST_NAME && text.chars().all(plain)
+}
+
 /// Makes a token.
 ///
 /// # Errors
@@ -135,7 +144,7 @@ pub async fn create(
     let id: String = secret().chars().take(ID).collect();
     let token = format!("{PREFIX}{id}_{}", secret());
     let record = TokenRecord {
-        name: name.chars().take(LONGEST_NAME).collect(),
+        name: name.to_owned(),
         digest: Digest::of(token.as_bytes()),
         scopes,
         created: now,

@@ -2,9 +2,9 @@
 //! the run's end. Each event's data is one `RunChange` as JSON. A reader that is slow is
 //! told everything anew.
 
-use super::{Api, run_of};
+use super::{Api, Shown, run_of};
 use crate::problem::Refusal;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt};
 use http::StatusCode;
@@ -12,6 +12,7 @@ use std::convert::Infallible;
 
 pub(super) async fn events(
     State(api): State<Api>,
+    Extension(Shown(token)): Extension<Shown>,
     Path(run): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let run = run_of(&run)?;
@@ -31,5 +32,7 @@ pub(super) async fn events(
             }
         }
     });
+    let place = api.0.streams.enter()?;
+    let events = api.guarded(token, place, events);
     Ok(Sse::new(events).keep_alive(KeepAlive::default()))
 }

@@ -2,9 +2,9 @@
 //! asked for, what follows, to the end of the run. Never more of it is held than a chunk for
 //! each reader. What a step wrote is text alone: nothing that a browser would run.
 
-use super::Api;
 use super::extract::Asked;
 use super::resources::step_of;
+use super::{Api, Shown};
 use crate::problem::Refusal;
 use auria_core::run::RunChange;
 use auria_core::{AttemptId, Nonce, StepPath};
@@ -12,13 +12,14 @@ use auria_store::logs::LogReader;
 use auria_store::runs::RunJson;
 use auria_store::{Journal, StoreError, layout};
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use http::{HeaderName, HeaderValue, header};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -31,6 +32,12 @@ const FLUSHED: Duration = Duration::from_secs(15);
 /// Between two looks whether somebody drives the run, where nobody does.
 const DRIVER: Duration = Duration::from_millis(500);
 
+/// Of a longer line, what there is of it is told as one.
+const LONGEST_LINE: usize = 64 * 1024;
+
+/// Where that goes on, no such wait is longer.
+const DRIVER_MOST: Duration = Duration::from_secs(15);
+
 /// Which logs are wanted.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -42,15 +49,17 @@ pub(super) struct LogsQuery {
 
 pub(super) async fn logs(
     State(api): State<Api>,
+    Extension(Shown(token)): Extension<Shown>,
     Path(run): Path<String>,
     Asked(query): Asked<LogsQuery>,
 ) -> Result<Response, Refusal> {
-    read(api, &run, query).await
+    read(api, token, &run, query).await
 }
 
 /// As [`logs`], for who asks from elsewhere in this crate.
 pub(crate) async fn of(
     api: Api,
+    token: Arc<str>,
     run: &str,
     step: Option<String>,
     follow: bool,
@@ -60,10 +69,11 @@ pub(crate) async fn of(
         attempt: None,
         follow,
     };
-    read(api, run, query).await
+    read(api, token, run, query).await
 }
 
-async fn read(api: Api, run: &str, query: LogsQuery) -> Result<Response, Refusal> {
+async fn read(api: Api, token: Arc<str>, run: &str, query: LogsQuery) -> Result<Response, Refusal> {
+    let place = api.0.streams.enter()?;
     let run = api.run(run).await?;
     let step = query.step.as_ref().map(|name| step_of(&run, name));
     let step = step.transpose()?;
@@ -79,7 +89,9 @@ async fn read(api: Api, run: &str, query: LogsQuery) -> Result<Response, Refusal
         api,
         run,
     };
-    Ok(text(receiver, reader.read()))
+    let guard = reader.api.clone();
+    let lines = lines(receiver, reader.read());
+    Ok(text(guard.guarded(token, place, lines)))
 }
 
 fn widest(run: &RunJson) -> usize {
@@ -87,11 +99,11 @@ fn widest(run: &RunJson) -> usize {
     widths.max().unwrap_or(0)
 }
 
-/// The answer that `work` writes, which goes on only as long as somebody reads.
-fn text(
+/// What `work` writes, which goes on only as long as somebody reads.
+fn lines(
     receiver: mpsc::Receiver<Bytes>,
     work: impl Future<Output = Result<(), Stopped>> + Send + 'static,
-) -> Response {
+) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static {
     let work = work.into_stream().filter_map(|done| async move {
         match done {
             Ok(()) | Err(Stopped::Reader) => None,
@@ -99,7 +111,12 @@ fn text(
             Err(Stopped::Store(error)) => Some(Err(std::io::Error::other(error))),
         }
     });
-    let body = Body::from_stream(merged(receiver, work));
+    merged(receiver, work)
+}
+
+/// Text that comes bit by bit, as an answer.
+fn text(lines: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static) -> Response {
+    let body = Body::from_stream(lines);
     let mut response = body.into_response();
     inert(response.headers_mut());
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -169,6 +186,7 @@ struct Reader {
 
 impl Reader {
     async fn read(mut self) -> Result<(), Stopped> {
+        let mut wait = DRIVER;
         loop {
             // Before the look at what there is: nothing falls between the two.
             let feed = self.api.0.runs.feed(&self.run.run).filter(|_| self.follow);
@@ -186,11 +204,17 @@ impl Reader {
                 return Ok(());
             }
             match changes {
-                Some(changes) => self.follow(changes).await?,
-                None => tokio::select! {
-                    () = tokio::time::sleep(DRIVER) => {}
-                    () = self.to.closed() => return Err(Stopped::Reader),
-                },
+                Some(changes) => {
+                    wait = DRIVER;
+                    self.follow(changes).await?;
+                }
+                None => {
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.to.closed() => return Err(Stopped::Reader),
+                    }
+                    wait = (wait * 2).min(DRIVER_MOST);
+                }
             }
         }
     }
@@ -240,6 +264,10 @@ impl Reader {
             if let Some(end) = tail.rest.iter().rposition(|byte| *byte == b'\n') {
                 let whole: Vec<u8> = tail.rest.drain(..=end).collect();
                 self.send(prefixed(id, &whole, self.width)).await?;
+            } else if tail.rest.len() >= LONGEST_LINE {
+                // A line without an end would be held until it has one.
+                let part = std::mem::take(&mut tail.rest);
+                self.send(prefixed(id, &part, self.width)).await?;
             }
         }
         if last && !tail.rest.is_empty() {

@@ -10,6 +10,7 @@ pub(crate) mod logs;
 mod outputs;
 pub(crate) mod resources;
 mod rights;
+mod streams;
 mod vouch;
 
 pub use vouch::{Action, Denied, User, Vouch};
@@ -28,26 +29,38 @@ use auria_core::{RunId, Timestamp};
 use auria_engine::driver;
 use auria_engine::feed::Feed;
 use auria_store::{Journal, Store, runs};
-use axum::extract::{Extension, FromRef, Path, Request, State};
+use axum::extract::{Extension, FromRef, FromRequest, Path, Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::StatusCode;
 use rights::UserRights;
 use serde::Serialize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use streams::Streams;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use vouch::Vouched;
 
 /// The largest plan that is checked.
 const LARGEST_PLAN: usize = 64 * 1024 * 1024;
 
+/// Plans that are read and checked at once.
+const CHECKS: usize = 4;
+/// The longest refusal of the HTTP library's own that is passed on.
+const LONGEST_WORDS: usize = 4096;
+
 /// What drives runs, as the API sees it.
 #[async_trait]
 pub trait Runs: Send + Sync {
-    /// Asks that a run is driven whose `run.json` stands in the store. Again: nothing
-    /// happens.
-    async fn start(&self, run: &RunId, by: &User) -> Result<(), NotStarted>;
+    /// A place among those that wait; an error where there is none at this moment.
+    fn reserve(&self) -> Result<Reserved, NotStarted> {
+        Ok(Reserved::default())
+    }
+    /// Asks that a run is driven whose `run.json` stands in the store, in a place of its own.
+    /// Again: nothing happens.
+    async fn start(&self, run: &RunId, by: &User, place: Reserved) -> Result<(), NotStarted>;
     /// Asks those who drive a run to look at its log: a request to cancel stands there. It
     /// must not block, and may forget.
     fn nudge(&self, run: &RunId);
@@ -58,9 +71,26 @@ pub trait Runs: Send + Sync {
     async fn check(&self, plan: &Plan) -> Result<Vec<String>, String>;
     /// The names of the computes that are known here.
     fn computes(&self) -> Vec<String>;
+    /// Notes who did something to a run, where such notes are kept.
+    async fn note(&self, _by: &User, _what: &str, _run: &RunId) {}
     /// How launchers get into the containers of steps; none where they stand beside them.
     fn launcher(&self) -> Option<LauncherFacts> {
         None
+    }
+}
+
+/// A place in the queue, given back when it is dropped; of who has no queue, nothing.
+#[derive(Debug, Default)]
+pub struct Reserved {
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Reserved {
+    /// One of so many.
+    pub(crate) fn one(place: OwnedSemaphorePermit) -> Self {
+        Self {
+            _place: Some(place),
+        }
     }
 }
 
@@ -149,6 +179,10 @@ struct Inner {
     vouched: Vouched,
     runs: Arc<dyn Runs>,
     extras: Extras,
+    checks: Semaphore,
+    streams: Streams,
+    /// What goes on though who asked for it may be gone.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl std::fmt::Debug for Api {
@@ -198,6 +232,9 @@ impl Api {
             vouched: Vouched::new(vouch),
             runs,
             extras,
+            checks: Semaphore::new(CHECKS),
+            streams: Streams::default(),
+            tasks: Mutex::default(),
         }))
     }
 
@@ -246,9 +283,13 @@ impl Api {
             objects::routes(self.0.served.clone()).route_layer(axum::middleware::from_fn(checked));
         let all = calls
             .merge(store)
+            .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "nothing is at this path") })
             .layer(axum::middleware::from_fn_with_state(self.clone(), known));
+        let all = all
+            .merge(beside)
+            .layer(axum::middleware::map_response(in_words));
         let router = Router::new()
-            .nest(API, all.merge(beside))
+            .nest(API, all)
             .route("/healthz", get(async || "ok\n"))
             .fallback(async || Refusal::unknown());
         crate::caller::bounded(router)
@@ -276,6 +317,30 @@ async fn known(
     Ok(next.run(request).await)
 }
 
+/// What the HTTP library refuses by itself, as a problem document like every other refusal.
+async fn in_words(response: Response) -> Response {
+    let status = response.status();
+    let kind = response.headers().get(http::header::CONTENT_TYPE);
+    let plain = kind.is_none_or(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !plain || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let said = axum::body::to_bytes(body, LONGEST_WORDS).await;
+    let said = said.map(|said| String::from_utf8_lossy(&said).into_owned());
+    let said = match (status, said) {
+        (StatusCode::METHOD_NOT_ALLOWED, _) => "this path does not take that method".to_owned(),
+        (_, said) => said.unwrap_or_default(),
+    };
+    let mut answer = Refusal::new(status, said).into_response();
+    // Which methods it takes.
+    if let Some(allow) = parts.headers.get(http::header::ALLOW) {
+        let name = http::header::ALLOW;
+        answer.headers_mut().insert(name, allow.clone());
+    }
+    answer
+}
+
 async fn checked(request: Request, next: Next) -> Result<Response, Refusal> {
     checked_version(request.headers())?;
     Ok(next.run(request).await)
@@ -301,8 +366,18 @@ async fn facts(State(api): State<Api>, Extension(user): Extension<User>) -> Json
 
 async fn check(
     State(api): State<Api>,
-    plan: Taken<Plan, LARGEST_PLAN>,
+    Extension(Shown(token)): Extension<Shown>,
+    request: Request,
 ) -> Result<Json<Checked>, Refusal> {
+    api.0.vouched.vouch(&token, Action::Create).await?;
+    let Ok(_turn) = api.0.checks.try_acquire() else {
+        return Err(Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too many plans are checked at this moment",
+        ));
+    };
+    // Read only now: a plan is large.
+    let plan = Taken::<Plan, LARGEST_PLAN>::from_request(request, &api).await?;
     let checked = api.0.runs.check(&plan.value).await;
     let refusals =
         checked.map_err(|message| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))?;
@@ -333,6 +408,7 @@ async fn cancel(
         let asked = driver::request_cancel(store, &run, &user.name, auria_store::now).await;
         asked.map_err(refused)?;
         api.0.runs.nudge(&run);
+        api.0.runs.note(&user, "cancel", &run).await;
     }
     Ok(StatusCode::ACCEPTED)
 }

@@ -2,7 +2,7 @@
 //! that a server and the controller of a cluster answer alike.
 
 use super::extract::{Asked, Said};
-use super::{Action, Api, NotStarted, Shown, User};
+use super::{Action, Api, NotStarted, Reserved, Shown, User};
 use crate::idempotency::{self, Stands};
 use crate::look::look;
 use crate::problem::Refusal;
@@ -12,7 +12,7 @@ use crate::submission::{Files, NotSubmitted, Submission, TargetFacts, new_run};
 use auria_core::outcome::Status;
 use auria_core::protocol::PROBLEM_TYPE;
 use auria_core::run::RunState;
-use auria_core::{Digest, RunId, StepPath, Timestamp};
+use auria_core::{Digest, Nonce, RunId, StepPath, Timestamp};
 use auria_store::runs::{self, RecentRun, RunJson};
 use auria_store::{ErrorKind, Journal, StoreError, layout};
 use axum::Json;
@@ -22,6 +22,8 @@ use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Runs of a page, where nothing is said.
 const PAGE: usize = 50;
@@ -313,6 +315,7 @@ pub(super) async fn submit(
     });
     let submission = Submission {
         run: name,
+        nonce: auria_engine::driver::nonce(),
         files,
         pipeline: body.pipeline,
         experiment: body.experiment,
@@ -370,6 +373,41 @@ impl Api {
         what: &str,
         headers: &HeaderMap,
         asked: &[u8],
+        submission: Submission,
+    ) -> Result<RunId, NotTaken> {
+        let (api, user, what) = (self.clone(), user.clone(), what.to_owned());
+        let (headers, asked) = (headers.clone(), asked.to_vec());
+        let work = async move { api.take(&user, &what, &headers, &asked, submission).await };
+        self.owned(work).await?
+    }
+
+    /// Does `work` to its end, though the caller's connection may be gone by then: what was
+    /// begun is not left half done.
+    async fn owned<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (done, came) = oneshot::channel();
+        {
+            let tasks = self.0.tasks.lock();
+            let mut tasks = tasks.unwrap_or_else(PoisonError::into_inner);
+            while tasks.try_join_next().is_some() {}
+            tasks.spawn(async move { drop(done.send(work.await)) });
+        }
+        came.await.map_err(|_| {
+            Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the request was broken off; ask again",
+            )
+        })
+    }
+
+    async fn take(
+        &self,
+        user: &User,
+        what: &str,
+        headers: &HeaderMap,
+        asked: &[u8],
         mut submission: Submission,
     ) -> Result<RunId, NotTaken> {
         let planner = self.0.extras.planner.as_ref().ok_or_else(|| {
@@ -378,60 +416,106 @@ impl Api {
                 "this server plans nothing itself: use `auria-pipeline submit`",
             )
         })?;
+        // Before anything is planned or written: who is refused leaves nothing behind.
+        let place = self.reserve()?;
+        let keyed = self
+            .keyed(user, what, headers, asked, &submission.run)
+            .await?;
+        if let Some(keyed) = &keyed {
+            submission.run.clone_from(&keyed.run);
+            submission.nonce.clone_from(&keyed.nonce);
+        }
+        let made = planner.submit(submission).await;
+        if let (Err(NotSubmitted::Invalid { .. } | NotSubmitted::Taken { .. }), Some(keyed)) =
+            (&made, &keyed)
+        {
+            // The caller mends it and asks again.
+            idempotency::forget(self.store(), &keyed.name).await;
+        }
+        let run = made.map_err(|error| match error {
+            NotSubmitted::Invalid {
+                message,
+                diagnostics,
+            } => NotTaken::Invalid {
+                message,
+                diagnostics,
+            },
+            NotSubmitted::Taken { message } => Refusal::new(StatusCode::CONFLICT, message).into(),
+            NotSubmitted::Unavailable { message } => {
+                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).into()
+            }
+        })?;
+        self.start_in(&run.run, user, place).await?;
+        drop(keyed);
+        Ok(run.run)
+    }
+
+    /// What the key of a request stands for: `run`, where it was never used.
+    async fn keyed(
+        &self,
+        user: &User,
+        what: &str,
+        headers: &HeaderMap,
+        asked: &[u8],
+        run: &RunId,
+    ) -> Result<Option<Keyed>, Refusal> {
         let key = idempotency::key(headers)
             .map_err(|message| Refusal::new(StatusCode::BAD_REQUEST, message))?;
-        let mut turn = None;
-        if let Some(key) = key {
-            let name = idempotency::name(&user.name, what, &key);
-            turn = self.0.extras.turns.take(&name).await;
-            let (asked, now) = (Digest::of(asked), (self.0.extras.now)());
-            let stands =
-                idempotency::stand(self.store(), &name, asked, submission.run.clone(), now).await;
-            match stands.map_err(|error| Refusal::of(&error))? {
-                Stands::Run(run) => submission.run = run,
-                Stands::Other => {
-                    return Err(Refusal::new(
-                        StatusCode::UNPROCESSABLE_ENTITY,
-                        "this Idempotency-Key was used for another request",
-                    )
-                    .of_kind("auria:key-used")
-                    .into());
-                }
-            }
+        let Some(key) = key else {
+            return Ok(None);
+        };
+        let name = idempotency::name(&user.id, what, &key);
+        let turn = self.0.extras.turns.take(&name).await;
+        let (asked, now) = (Digest::of(asked), (self.0.extras.now)());
+        let stands = idempotency::stand(self.store(), &name, asked, run.clone(), now).await;
+        match stands.map_err(|error| Refusal::of(&error))? {
+            Stands::Run(run, nonce) => Ok(Some(Keyed {
+                name,
+                run,
+                nonce,
+                _turn: turn,
+            })),
+            Stands::Other => Err(Refusal::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "this Idempotency-Key was used for another request",
+            )
+            .of_kind("auria:key-used")),
         }
-        let run = planner
-            .submit(submission)
-            .await
-            .map_err(|error| match error {
-                NotSubmitted::Invalid {
-                    message,
-                    diagnostics,
-                } => NotTaken::Invalid {
-                    message,
-                    diagnostics,
-                },
-                NotSubmitted::Taken { message } => {
-                    Refusal::new(StatusCode::CONFLICT, message).into()
-                }
-                NotSubmitted::Unavailable { message } => {
-                    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).into()
-                }
-            })?;
-        self.start(&run.run, user).await?;
-        drop(turn);
-        Ok(run.run)
     }
 
     /// Hands a run over to whoever drives runs.
     pub(crate) async fn start(&self, run: &RunId, user: &User) -> Result<(), Refusal> {
-        match self.0.runs.start(run, user).await {
-            Ok(()) => Ok(()),
-            Err(NotStarted::Refused { message }) => {
-                Err(Refusal::new(StatusCode::CONFLICT, message))
-            }
-            Err(NotStarted::Unavailable { message }) => {
-                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
-            }
+        let place = self.reserve()?;
+        self.start_in(run, user, place).await
+    }
+
+    fn reserve(&self) -> Result<Reserved, Refusal> {
+        self.0.runs.reserve().map_err(not_started)
+    }
+
+    async fn start_in(&self, run: &RunId, user: &User, place: Reserved) -> Result<(), Refusal> {
+        self.0
+            .runs
+            .start(run, user, place)
+            .await
+            .map_err(not_started)
+    }
+}
+
+/// A request with a key, while it is under way.
+struct Keyed {
+    /// Of the key's record.
+    name: Digest,
+    run: RunId,
+    nonce: Nonce,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+fn not_started(error: NotStarted) -> Refusal {
+    match error {
+        NotStarted::Refused { message } => Refusal::new(StatusCode::CONFLICT, message),
+        NotStarted::Unavailable { message } => {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
         }
     }
 }
@@ -468,6 +552,7 @@ pub(super) async fn again(
     State(api): State<Api>,
     Extension(Shown(token)): Extension<Shown>,
     Path(run): Path<String>,
+    headers: HeaderMap,
     Said(body): Said<RetryBody>,
 ) -> Result<Response, Refusal> {
     let user = api.0.vouched.vouch(&token, Action::Create).await?;
@@ -475,8 +560,18 @@ pub(super) async fn again(
     let from = body.from.iter().map(|name| step_of(&old, name));
     let from = from.collect::<Result<Vec<_>, _>>()?;
     let now = (api.0.extras.now)();
-    let name = new_run(&old.plan.pipeline, now);
-    let retried = retry(api.store(), &old, from, name, now).await;
+    let place = api.reserve()?;
+    let mut name = new_run(&old.plan.pipeline, now);
+    let mut nonce = auria_engine::driver::nonce();
+    let asked = serde_json::json!([old.run, body.from]).to_string();
+    let keyed = api
+        .keyed(&user, "retry", &headers, asked.as_bytes(), &name)
+        .await?;
+    if let Some(keyed) = &keyed {
+        name.clone_from(&keyed.run);
+        nonce.clone_from(&keyed.nonce);
+    }
+    let retried = retry(api.store(), &old, from, name, nonce, now).await;
     let retried = retried.map_err(|error| match error {
         NotRetried::Store(error) if error.kind() == ErrorKind::NotFound => {
             Refusal::new(StatusCode::CONFLICT, error.to_string())
@@ -484,7 +579,9 @@ pub(super) async fn again(
         NotRetried::Store(error) => Refusal::of(&error),
         error => Refusal::new(StatusCode::CONFLICT, error.to_string()),
     })?;
-    api.start(&retried.run.run, &user).await?;
+    api.start_in(&retried.run.run, &user, place).await?;
+    drop(keyed);
+    api.0.runs.note(&user, "retry", &old.run).await;
     Ok(accepted(&api.taken(&retried.run.run)))
 }
 

@@ -9,10 +9,21 @@ use async_trait::async_trait;
 use auria_core::outcome::Manifest;
 use auria_core::{Digest, Nonce, RunId};
 use auria_store::runs::{RecentRun, RunJson, RunState};
-use auria_store::served::ACCESS;
 use auria_store::{Store, StorePath, housekeeping, layout};
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// What users may read and list: names as they are written, since some file systems take
+/// `ACCESS` for `access`.
+const READABLE: [&str; 7] = [
+    "assets",
+    "layout.json",
+    "recent",
+    "reuse",
+    "runs",
+    "snapshots",
+    "verdicts",
+];
 
 /// The rights of whoever shows a token that was vouched for.
 pub(super) struct UserRights {
@@ -143,15 +154,14 @@ impl Rights for UserRights {
         bytes: Option<&Bytes>,
     ) -> Result<(), Refusal> {
         if matches!(verb, Verb::Read | Verb::List) {
-            // That was asked before anything else. Who may do what is nobody's to read.
-            let hidden = path
-                .parts()
-                .next()
-                .is_some_and(|part| part.as_ref() == ACCESS);
-            return if hidden {
-                Err(Refusal::forbidden())
-            } else {
+            // That was asked before anything else. What is not named here (who may do what, what
+            // a later release keeps) is nobody's to read, nor is the root above it.
+            let first = path.parts().next();
+            let may = first.is_some_and(|part| READABLE.contains(&part.as_ref()));
+            return if may {
                 Ok(())
+            } else {
+                Err(Refusal::forbidden())
             };
         }
         let action = needed(verb, path, bytes).ok_or_else(Refusal::forbidden)?;

@@ -36,6 +36,9 @@ impl Action {
 /// Who shows a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
+    /// What stays theirs, whatever they are called: a token's id, or the name where whoever
+    /// vouches gives it to one alone.
+    pub id: String,
     /// Their name, as whoever vouches for them knows it.
     pub name: String,
 }
@@ -181,6 +184,7 @@ mod tests {
             self.under_way.fetch_sub(1, Ordering::Relaxed);
             match token {
                 "good" => Ok(User {
+                    id: token.to_owned(),
                     name: "gwen".to_owned(),
                 }),
                 _ => Err(Denied::Unknown),

@@ -5,9 +5,9 @@ use super::routes::Endpoints;
 use super::shapes::{Asked, V1, V2, job};
 use super::{deployment, show};
 use crate::access::Principal;
+use crate::api::Action;
 use crate::api::extract::{Asked as Query, Said};
 use crate::api::resources::{NotTaken, invalid};
-use crate::api::{Action, User};
 use crate::problem::Refusal;
 use crate::submission::{Files, Submission, new_run};
 use auria_core::protocol::API;
@@ -229,6 +229,7 @@ impl Endpoints {
         set.extend(asked.set);
         let submission = Submission {
             run: new_run(name, now),
+            nonce: auria_engine::driver::nonce(),
             files,
             pipeline: found.pipeline.clone(),
             experiment: asked.experiment.or_else(|| Some(name.to_owned())),
@@ -237,9 +238,7 @@ impl Endpoints {
             by: principal.name.clone(),
             internal: trusted,
         };
-        let user = User {
-            name: principal.name.clone(),
-        };
+        let user = principal.user();
         // Another deployment is another request.
         let whole = [whole, b"\n", picked.unwrap_or_default().as_bytes()].concat();
         let what = format!("endpoint/{name}");

@@ -4,27 +4,35 @@
 //! and knows nothing of HTTP.
 
 mod drive;
+mod nobody;
 
 use crate::access::audit;
-use crate::api::{NotStarted, Queue, Runs, User};
+use crate::api::{NotStarted, Queue, Reserved, Runs, User};
+use crate::idempotency::Turns;
 use async_trait::async_trait;
 use auria_core::outcome::Status;
 use auria_core::plan::Plan;
-use auria_core::{RunId, Timestamp};
+use auria_core::{Digest, RunId, Timestamp};
 use auria_engine::executor::Executor;
 use auria_engine::feed::Feed;
 use auria_engine::lease::Lease;
 use auria_store::runs::{self, RunState};
-use auria_store::{ErrorKind, Journal, Store, StoreError, served};
+use auria_store::{ErrorKind, Journal, Store, StoreError, StorePath, served};
+use drive::After;
+use futures::FutureExt;
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 
 /// How long drivers are given to leave their runs.
 const LEAVE: Duration = Duration::from_secs(10);
+/// Before a run is tried again whose driver panicked.
+const PANICKED: Duration = Duration::from_secs(60);
 /// Knocks at drivers' doors that are under way.
 const KNOCKS: usize = 64;
 
@@ -67,6 +75,12 @@ pub struct LocalRuns<X> {
     changed: Notify,
     ends: watch::Sender<bool>,
     knocks: Mutex<JoinSet<()>>,
+    /// Those of the queue.
+    places: Arc<Semaphore>,
+    /// One start of a run at a time.
+    starts: Turns,
+    /// Marks of this server.
+    seq: AtomicU64,
 }
 
 #[derive(Default)]
@@ -75,6 +89,8 @@ struct State {
     waiting: VecDeque<RunId>,
     /// Canceled while they waited: ending them needs no turn.
     urgent: VecDeque<RunId>,
+    /// Could not be driven, and until when they are left alone; they have no turn.
+    paused: HashMap<RunId, Instant>,
     known: HashMap<RunId, Known>,
     driven: usize,
 }
@@ -83,6 +99,14 @@ struct State {
 struct Known {
     feed: Feed,
     status: Arc<Mutex<Status>>,
+    /// What stands for it in the store.
+    mark: StorePath,
+    /// Its place among those that wait.
+    place: Reserved,
+    /// The last pause after a failure.
+    pause: Duration,
+    /// Somebody asked to look at its log since its turn began.
+    nudged: bool,
 }
 
 impl<X> std::fmt::Debug for LocalRuns<X> {
@@ -96,6 +120,9 @@ impl<X: Executors> LocalRuns<X> {
     #[must_use]
     pub fn new(options: LocalOptions<X>) -> Self {
         Self {
+            places: Arc::new(Semaphore::new(options.queue.min(Semaphore::MAX_PERMITS))),
+            starts: Turns::default(),
+            seq: AtomicU64::new(0),
             options,
             state: Mutex::default(),
             changed: Notify::new(),
@@ -119,31 +146,47 @@ impl<X: Executors> LocalRuns<X> {
         let mut taken = 0;
         for key in keys {
             let Some(run) = served::run_of_queued(&key.location) else {
+                let mark = key.location.as_ref();
+                tracing::error!(mark, "no mark of the queue: no run is taken up for it");
                 continue;
             };
-            let journal = Journal::new(store.clone(), run.clone());
-            if journal.read_run_end().await?.is_some() {
-                store.delete(&key.location).await?;
-            } else {
-                self.enqueue(&run, usize::MAX);
-                taken += 1;
+            // One record that cannot be read must not keep the others waiting.
+            match self.is_over(&run).await {
+                Ok(false) => {
+                    taken += usize::from(self.enqueue(&run, key.location, Reserved::default()))
+                }
+                Ok(true) => {
+                    if let Err(error) = store.delete(&key.location).await {
+                        tracing::error!(%run, %error, "taking it off the queue");
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%run, %error, "looking whether it has ended; it is tried again");
+                    taken += usize::from(self.enqueue(&run, key.location, Reserved::default()));
+                }
             }
         }
         Ok(taken)
     }
 
-    /// Lets `run` wait, once; whether there is room.
-    fn enqueue(&self, run: &RunId, most: usize) -> bool {
+    async fn is_over(&self, run: &RunId) -> Result<bool, StoreError> {
+        let journal = Journal::new(self.options.store.clone(), run.clone());
+        Ok(journal.read_run_end().await?.is_some())
+    }
+
+    /// Lets `run` wait, once; false where it is known already.
+    fn enqueue(&self, run: &RunId, mark: StorePath, place: Reserved) -> bool {
         let mut state = self.state();
         if state.known.contains_key(run) {
-            return true;
-        }
-        if state.waiting.len() >= most {
             return false;
         }
         let known = Known {
             feed: Feed::new(run.clone()),
             status: Arc::new(Mutex::new(Status::Queued)),
+            mark,
+            place,
+            pause: Duration::ZERO,
+            nudged: false,
         };
         state.known.insert(run.clone(), known);
         state.waiting.push_back(run.clone());
@@ -152,18 +195,37 @@ impl<X: Executors> LocalRuns<X> {
         true
     }
 
+    /// When the next run that was left alone is tried again.
+    fn next_due(&self) -> Option<Instant> {
+        self.state().paused.values().min().copied()
+    }
+
     /// The next run that may be driven.
     fn next(&self) -> Option<(RunId, bool)> {
         let mut state = self.state();
-        if let Some(run) = state.urgent.pop_front() {
-            return Some((run, false));
+        let now = Instant::now();
+        let due: Vec<RunId> = state
+            .paused
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(run, _)| run.clone())
+            .collect();
+        for run in due {
+            state.paused.remove(&run);
+            // It had its turn before those that wait now.
+            state.waiting.push_front(run);
         }
-        if state.driven >= self.options.at_once {
-            return None;
+        let (run, counted) = match state.urgent.pop_front() {
+            Some(run) => (run, false),
+            None if state.driven >= self.options.at_once => return None,
+            None => (state.waiting.pop_front()?, true),
+        };
+        state.driven += usize::from(counted);
+        if let Some(known) = state.known.get_mut(&run) {
+            known.place = Reserved::default();
+            known.nudged = false;
         }
-        let run = state.waiting.pop_front()?;
-        state.driven += 1;
-        Some((run, true))
+        Some((run, counted))
     }
 
     /// Drives runs until [`Self::end`] is called; then the drivers leave, and steps go on.
@@ -172,15 +234,18 @@ impl<X: Executors> LocalRuns<X> {
         let mut drives = JoinSet::new();
         while !*ends.borrow_and_update() {
             while let Some((run, counted)) = self.next() {
-                let turn = Turn {
-                    runs: self.clone(),
-                    run,
-                    counted,
-                };
-                drives.spawn(async move { turn.runs.drive(&turn.run).await });
+                drives.spawn(self.clone().turn(run, counted));
             }
+            let due = self.next_due();
+            let due = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.changed.notified() => {}
+                () = due => {}
                 _ = ends.changed() => {}
                 Some(_) = drives.join_next(), if !drives.is_empty() => {}
             }
@@ -191,6 +256,32 @@ impl<X: Executors> LocalRuns<X> {
                 "some drivers did not leave in time; the next server takes their runs up"
             );
         }
+    }
+
+    /// A run's turn, which is given back however its driver ends.
+    async fn turn(self: Arc<Self>, run: RunId, counted: bool) {
+        let driven = AssertUnwindSafe(self.drive(&run)).catch_unwind().await;
+        let after = driven.unwrap_or_else(|_| {
+            tracing::error!(%run, "its driver panicked, which is a fault of this program; again in a while");
+            After::Again(PANICKED)
+        });
+        let mut state = self.state();
+        state.driven -= usize::from(counted);
+        match (after, state.known.get_mut(&run)) {
+            (After::Again(pause), Some(known)) => {
+                // Asked for while it was tried: at once, and once.
+                let pause = if std::mem::take(&mut known.nudged) {
+                    Duration::ZERO
+                } else {
+                    pause
+                };
+                state.paused.insert(run, Instant::now() + pause);
+            }
+            // Those who follow it end with its feed.
+            (After::Done, _) | (_, None) => drop(state.known.remove(&run)),
+        }
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// Asks the drivers to leave.
@@ -206,33 +297,21 @@ impl<X: Executors> LocalRuns<X> {
     }
 }
 
-/// A run's turn: given back however its driver ends.
-struct Turn<X: Executors> {
-    runs: Arc<LocalRuns<X>>,
-    run: RunId,
-    counted: bool,
-}
-
-impl<X: Executors> Drop for Turn<X> {
-    fn drop(&mut self) {
-        let mut state = self.runs.state();
-        // Those who follow it end with its feed.
-        state.known.remove(&self.run);
-        if self.counted {
-            state.driven -= 1;
-        }
-        drop(state);
-        self.runs.changed.notify_one();
-    }
-}
-
 #[async_trait]
 impl<X: Executors> Runs for LocalRuns<X> {
-    async fn start(&self, run: &RunId, by: &User) -> Result<(), NotStarted> {
+    fn reserve(&self) -> Result<Reserved, NotStarted> {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Ok(Reserved::one(place)),
+            Err(_) => Err(full(self.options.queue)),
+        }
+    }
+
+    async fn start(&self, run: &RunId, by: &User, place: Reserved) -> Result<(), NotStarted> {
         let refused = |message: String| NotStarted::Refused { message };
         let unavailable = |error: StoreError| NotStarted::Unavailable {
             message: error.to_string(),
         };
+        let _alone = self.starts.take(&Digest::of(run.as_str().as_bytes())).await;
         if self.known(run).is_some() {
             return Ok(());
         }
@@ -253,34 +332,39 @@ impl<X: Executors> Runs for LocalRuns<X> {
         if !misfits.is_empty() {
             return Err(refused(misfits.join("\n")));
         }
-        let journal = Journal::new(store.clone(), run.clone());
-        if journal.read_run_end().await.map_err(unavailable)?.is_some() {
+        if self.is_over(run).await.map_err(unavailable)? {
             return Ok(());
         }
-        let waiting = self.state().waiting.len();
-        if waiting >= self.options.queue {
-            return Err(full(waiting));
-        }
-        // Before it is said to be taken.
-        let mark = served::queued(run, record.created);
+        // Before it is said to be taken; by this machine's clock, whatever the caller's says.
+        let now = (self.options.now)();
+        let mark = served::queued(run, now, self.seq.fetch_add(1, Ordering::Relaxed));
         let bytes = serde_json::json!({"run": run}).to_string();
         store
             .create_once(&mark, bytes.into_bytes().into(), |_| true)
             .await
             .map_err(unavailable)?;
-        if self.enqueue(run, self.options.queue) {
-            let now = (self.options.now)();
-            audit::note(store, now, &by.name, "start", run.as_str()).await;
-            Ok(())
-        } else {
-            store.delete(&mark).await.map_err(unavailable)?;
-            Err(full(self.options.queue))
-        }
+        self.enqueue(run, mark, place);
+        audit::note(store, now, &by.name, "start", run.as_str()).await;
+        Ok(())
+    }
+
+    async fn note(&self, by: &User, what: &str, run: &RunId) {
+        let (store, now) = (&self.options.store, (self.options.now)());
+        audit::note(store, now, &by.name, what, run.as_str()).await;
     }
 
     fn nudge(&self, run: &RunId) {
         {
             let mut state = self.state();
+            if let Some(known) = state.known.get_mut(run) {
+                known.nudged = true;
+            }
+            if state.paused.remove(run).is_some() {
+                state.urgent.push_back(run.clone());
+                drop(state);
+                self.changed.notify_one();
+                return;
+            }
             if let Some(place) = state.waiting.iter().position(|waiting| waiting == run) {
                 let found = state.waiting.remove(place);
                 state.urgent.extend(found);
@@ -318,7 +402,12 @@ impl<X: Executors> Runs for LocalRuns<X> {
 
 impl<X: Executors> Queue for LocalRuns<X> {
     fn status(&self, run: &RunId) -> Option<Status> {
-        let (_, status) = self.known(run)?;
+        let Some((_, status)) = self.known(run) else {
+            // A `submit` or `resume` on this machine may drive it.
+            let identity = self.options.store.identity();
+            let holder = Lease::holder(&self.options.runtime, &identity, run);
+            return holder.map(|_| Status::Running);
+        };
         let status = *status.lock().unwrap_or_else(PoisonError::into_inner);
         Some(status)
     }

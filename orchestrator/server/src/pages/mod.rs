@@ -180,7 +180,10 @@ async fn logs(
     if let Some(response) = pages.turned_away(&headers).await {
         return response;
     }
+    let Some(token) = pages.sessions.token(&headers) else {
+        return Redirect::to("/login").into_response();
+    };
     // As text, in a stream, to the run's end.
-    let answered = crate::api::logs::of(pages.api.clone(), &run, query.step, true).await;
+    let answered = crate::api::logs::of(pages.api.clone(), token, &run, query.step, true).await;
     answered.unwrap_or_else(|refusal| failed(&refusal))
 }

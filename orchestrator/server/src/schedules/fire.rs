@@ -5,7 +5,7 @@ use super::{Concurrency, Missed, Schedule, Schedules, Tick, Ticks, list, show};
 use crate::api::User;
 use crate::api::resources::NotTaken;
 use crate::submission::{Files, Submission, new_run};
-use auria_core::{RunId, Timestamp};
+use auria_core::{Digest, Nonce, RunId, Timestamp};
 use auria_engine::driver;
 use auria_store::{Created, ErrorKind, Journal, StoreError, runs, served};
 use futures::TryStreamExt;
@@ -211,6 +211,7 @@ impl Schedules {
         };
         let submission = Submission {
             run: run.clone(),
+            nonce: nonce_of(&schedule.name, run),
             files,
             pipeline: definition.pipeline.clone(),
             experiment: definition.experiment.clone(),
@@ -219,8 +220,10 @@ impl Schedules {
             by: schedule.by.clone(),
             internal: true,
         };
+        let name = format!("schedule {}", schedule.name);
         let user = User {
-            name: format!("schedule {}", schedule.name),
+            id: name.clone(),
+            name,
         };
         let none = HeaderMap::new();
         self.api
@@ -329,4 +332,13 @@ impl Schedules {
         }
         Ok(found)
     }
+}
+
+/// The nonce of a tick's run: the same for whoever brings the tick to its end.
+fn nonce_of(schedule: &str, run: &RunId) -> Nonce {
+    let digest = Digest::of(format!("tick\n{schedule}\n{run}").as_bytes());
+    // 16 letters of a digest are always one.
+    digest.hex()[..16]
+        .parse()
+        .unwrap_or_else(|_| driver::nonce())
 }

@@ -9,7 +9,7 @@ use auria_core::protocol::API;
 use auria_core::{Digest, RunId, Timestamp};
 use auria_engine::feed::Feed;
 use auria_server::Listening;
-use auria_server::api::{Action, Api, ApiOptions, Denied, NotStarted, Runs, User, Vouch};
+use auria_server::api::{Action, Api, ApiOptions, Denied, NotStarted, Reserved, Runs, User, Vouch};
 use auria_store::remote::{Remote, RemoteOptions};
 use auria_store::runs::{RecentRun, RunJson, RunState};
 use auria_store::{ErrorKind, Journal, Store, StorePath, layout, runs, snapshot};
@@ -36,7 +36,10 @@ impl Vouch for Tokens {
         let may = name == "wanda" || (name == "rita" && action == Action::Read);
         let user = name.to_owned();
         if may {
-            Ok(User { name: user })
+            Ok(User {
+                id: user.clone(),
+                name: user,
+            })
         } else {
             Err(Denied::Forbidden { user })
         }
@@ -52,7 +55,7 @@ struct Started {
 
 #[async_trait]
 impl Runs for Started {
-    async fn start(&self, run: &RunId, by: &User) -> Result<(), NotStarted> {
+    async fn start(&self, run: &RunId, by: &User, _place: Reserved) -> Result<(), NotStarted> {
         self.asked
             .lock()
             .unwrap()
