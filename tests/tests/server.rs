@@ -557,7 +557,7 @@ fn tokens_are_scoped_expire_and_are_revoked() {
         let path = format!("/api/v1/store/{path}");
         let headers = [("auria-protocol", "1")];
         let listed = server.ask_as(&reads, "GET", &path, None, &headers);
-        listed.problem(403);
+        assert!(matches!(listed.status, 400 | 403), "{path}: {listed:?}");
     }
     let headers = [("auria-protocol", "1")];
     server
@@ -1074,7 +1074,7 @@ fn a_name_is_one_runs_and_a_key_is_not_spent_on_what_was_refused() {
 fn what_is_refused_for_a_full_queue_leaves_nothing() {
     let context = Context::new();
     let server = Server::start(&context, &["--runs", "1", "--queue", "1"]);
-    let body = json!({"document": slow(&context, 5)});
+    let body = json!({"document": slow(&context, 15)});
     server.ask("POST", "/api/v1/runs", Some(&body)).is(202);
     until("the step", || lines(&context) == 1);
     server.ask("POST", "/api/v1/runs", Some(&body)).is(202);

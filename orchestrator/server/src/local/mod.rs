@@ -361,11 +361,8 @@ impl<X: Executors> Runs for LocalRuns<X> {
             }
             if state.paused.remove(run).is_some() {
                 state.urgent.push_back(run.clone());
-                drop(state);
                 self.changed.notify_one();
-                return;
-            }
-            if let Some(place) = state.waiting.iter().position(|waiting| waiting == run) {
+            } else if let Some(place) = state.waiting.iter().position(|waiting| waiting == run) {
                 let found = state.waiting.remove(place);
                 state.urgent.extend(found);
                 drop(state);
