@@ -80,8 +80,8 @@ pub struct Global {
     pub namespace: Option<String>,
     /// The server that keeps and drives runs, such as http://127.0.0.1:8460
     ///
-    /// Default: AURIA_SERVER, else what auria.yaml says, else none: this machine's own store.
-    /// Its token is taken from AURIA_TOKEN, or from the file that auria.yaml names.
+    /// Default: AURIA_SERVER, else what your own config says, else none: this machine's own
+    /// store. Its token is taken from AURIA_TOKEN, or from the file that your config names.
     #[arg(
         long,
         global = true,
