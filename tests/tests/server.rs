@@ -1089,7 +1089,7 @@ fn a_run_that_another_process_drives_holds_up_no_other() {
     let context = Context::new();
     let server = Server::start(&context, &["--runs", "1"]);
     context.write("slow.yaml", &slow(&context, 20));
-    let mut held = context.start(&["submit", "slow.yaml", "--name", "held", "--on", "process"]);
+    let mut held = context.start(["submit", "slow.yaml", "--name", "held", "--on", "process"]);
     until("the step", || lines(&context) == 1);
     let shown = server.ask("GET", "/api/v1/runs/held", None).ok().json();
     assert_eq!(shown["status"], "Running", "{shown}");
@@ -1113,7 +1113,7 @@ fn the_environment_of_a_server_sends_its_plans_nowhere_and_its_token_to_no_step(
     let context = Context::new()
         .with_variable("AURIA_SERVER", "http://127.0.0.1:9")
         .with_variable("AURIA_TOKEN", "secret-of-the-servers-user");
-    let mut child = context.start(&["serve", "--listen", "127.0.0.1:0", "--on", "process"]);
+    let mut child = context.start(["serve", "--listen", "127.0.0.1:0", "--on", "process"]);
     let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
     let mut line = String::new();
     stderr.read_line(&mut line).expect("a line");
