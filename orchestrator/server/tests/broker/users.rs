@@ -382,12 +382,16 @@ pub(crate) async fn nobody_gets_into_the_api_without_being_vouched_for() {
     }
     assert_eq!(served.ask("GET", "/healthz", None).await.0, 200);
     let nothing = format!("{API}/nothing");
-    for (path, token) in [
-        ("/elsewhere", None),
-        (&nothing, None),
-        (&nothing, Some("nobody")),
+    for (path, token, expected) in [
+        ("/elsewhere", None, 401),
+        ("/elsewhere", Some("reader"), 401),
+        (&nothing, None, 401),
+        (&nothing, Some("nobody"), 403),
+        // Who may look learns that nothing is there.
+        (&nothing, Some("reader"), 404),
     ] {
-        assert_eq!(served.ask("GET", path, token).await.0, 401, "{path}");
+        let (status, body) = served.ask("GET", path, token).await;
+        assert_eq!(status, expected, "{path} with {token:?}: {body}");
     }
     let (status, body) = served
         .ask("GET", &format!("{API}/version"), Some("reader"))
