@@ -1,7 +1,7 @@
 //! What is answered over HTTP: the [broker](broker), through which launchers on a cluster
 //! reach their store, and the [API](api) of users and their command lines. Each has a port
-//! of its own, with TLS. It knows nothing of Kubernetes: who runs attempts, and who vouches for users, are
-//! traits. It decides nothing about a run.
+//! of its own. It knows nothing of Kubernetes: who runs attempts, and who vouches for users,
+//! are traits. It decides nothing about a run.
 
 pub mod access;
 pub mod api;
@@ -17,7 +17,6 @@ pub mod look;
 pub mod names;
 mod objects;
 pub mod pages;
-mod plain;
 mod problem;
 pub mod replicas;
 pub mod report;
@@ -31,5 +30,4 @@ pub mod tls;
 
 pub use broker::token::TokenKey;
 pub use listen::Listening;
-pub use plain::Plain;
 pub use problem::Refusal;

@@ -1,5 +1,5 @@
-//! A port with TLS, until it is asked to end: what is under way is answered first. It
-//! knows nothing of what is served.
+//! A port, with TLS or without, until it is asked to end: what is under way is answered first.
+//! It knows nothing of what is served.
 
 use crate::stall::Watched;
 use axum::Router;
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a caller may take to say what it asks for, and how long a connection may wait
 /// for the next one: longer than callers keep it for that.
-pub(crate) const HEADERS: Duration = Duration::from_secs(30);
+const HEADERS: Duration = Duration::from_secs(30);
 
 /// A port that is served; dropped, it is closed at once.
 #[derive(Debug)]
@@ -52,6 +52,34 @@ impl Listening {
             .header_read_timeout(HEADERS);
         let mut serving = JoinSet::new();
         serving.spawn(async move { server.serve(router.into_make_service()).await });
+        Ok(Self {
+            address,
+            handle,
+            serving,
+        })
+    }
+
+    /// Serves `router` on `listener` without TLS, for this machine's own loopback or behind a
+    /// proxy that has it; handlers may ask for their caller's address.
+    ///
+    /// # Errors
+    /// Where the port cannot be used.
+    pub fn plain(listener: TcpListener, router: Router) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let handle = Handle::new();
+        let mut server = axum_server::from_tcp(listener)?
+            .map(Watched)
+            .http1_only()
+            .handle(handle.clone());
+        server
+            .http_builder()
+            .http1()
+            .timer(hyper_util::rt::TokioTimer::new())
+            .header_read_timeout(HEADERS);
+        let mut serving = JoinSet::new();
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        serving.spawn(async move { server.serve(service).await });
         Ok(Self {
             address,
             handle,

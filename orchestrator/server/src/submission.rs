@@ -1,10 +1,13 @@
 //! What is submitted over HTTP, and who makes a run of it. It plans nothing itself: that
 //! needs this machine's programs and images, and is the [`Planner`]'s.
 
+use crate::problem::Refusal;
 use async_trait::async_trait;
 use auria_core::plan::Executable;
 use auria_core::{Digest, Nonce, RunId, Timestamp};
 use auria_store::runs::RunJson;
+use auria_store::{Store, snapshot};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,6 +48,31 @@ pub struct Submission {
     /// Whether what is read from elsewhere may lie at an address that the public does not
     /// reach: not where the caller may do no more than invoke an endpoint.
     pub internal: bool,
+}
+
+/// The largest document that is published.
+const LARGEST_DOCUMENT: usize = 1024 * 1024;
+
+/// Whether what is to be published names its files as it must: by a document, or by a snapshot
+/// that is there.
+pub(crate) async fn has_files(
+    store: &Store,
+    document: Option<&str>,
+    snapshot: Option<&Digest>,
+) -> Result<(), Refusal> {
+    let wrong = |why: &str| Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why));
+    match (document, snapshot) {
+        (Some(text), None) if text.len() > LARGEST_DOCUMENT => {
+            wrong("a document has at most 1 MiB")
+        }
+        (Some(_), None) => Ok(()),
+        (None, Some(digest)) => match snapshot::exists(store, digest).await {
+            Ok(true) => Ok(()),
+            Ok(false) => wrong("the snapshot is not in the store: bring it there first"),
+            Err(error) => Err(Refusal::of(&error)),
+        },
+        _ => wrong("say either `document` or `snapshot`"),
+    }
 }
 
 /// A submission that became no run.

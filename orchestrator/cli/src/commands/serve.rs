@@ -16,7 +16,7 @@ use auria_core::diagnostic::Diagnostic;
 use auria_core::plan::{DataType, Environment, Plan};
 use auria_core::planner::Target;
 use auria_launcher::runtime::RuntimeRoot;
-use auria_server::Plain;
+use auria_server::Listening;
 use auria_server::access::{Access, limit::Limits, secret};
 use auria_server::api::{Api, ApiOptions, Extras};
 use auria_server::endpoints::Endpoints;
@@ -121,7 +121,7 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
     let pages = Pages::new(api.clone(), access.clone());
     let router = router.merge(pages.router());
     let limits = Limits::new(access.clone());
-    let mut port = Plain::start(listener, limits.around(router))
+    let mut port = Listening::plain(listener, limits.around(router))
         .map_err(|error| Failure::unreachable(format!("listening on {}: {error}", args.listen)))?;
     let left = OwnToken::leave(port.address(), &own)?;
     eprintln!("serves {url} at http://{}", port.address());

@@ -2,7 +2,7 @@
 
 use super::{Access, Principal, Scope, TokenRecord, audit, create, is_token_name, list, revoke};
 use crate::api::extract::{Asked, Said};
-use crate::api::{Denied, User};
+use crate::api::{Action, Denied, User};
 use crate::caller::bearer;
 use crate::problem::Refusal;
 use auria_core::Timestamp;
@@ -35,6 +35,35 @@ impl Access {
             }
             Denied::Unknown | Denied::Forbidden { .. } => Refusal::unknown(),
         })
+    }
+
+    /// Who asks, where that may do `action` to `what` (`endpoints`).
+    ///
+    /// # Errors
+    /// Where the token counts for nobody, or for somebody who may not.
+    pub async fn allowed(
+        &self,
+        headers: &HeaderMap,
+        action: Action,
+        what: &str,
+    ) -> Result<Principal, Refusal> {
+        let principal = self.caller(headers).await?;
+        if principal.may(action) {
+            return Ok(principal);
+        }
+        let name = &principal.name;
+        let why = match action {
+            Action::Read => format!("{name} may not look at {what}"),
+            Action::Create | Action::Update => {
+                format!("{name} may not change {what}: that needs the scope submit")
+            }
+        };
+        Err(Refusal::new(StatusCode::FORBIDDEN, why))
+    }
+
+    /// Notes what `who` did.
+    pub async fn note(&self, who: &Principal, what: &str, to: &str) {
+        audit::note(&self.store, self.now(), &who.name, what, to).await;
     }
 
     /// The time of its clock.

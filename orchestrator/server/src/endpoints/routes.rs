@@ -5,12 +5,12 @@ use super::jobs::{invoke, invoke_v1, output, refusal, show_job};
 use super::{
     Deployment, Endpoint, create, delete, deploy, deployment, list, set_default, show, withdraw,
 };
-use crate::access::{Access, Principal, audit};
+use crate::access::{Access, Principal};
 use crate::api::extract::Said;
 use crate::api::{Action, Api};
 use crate::problem::Refusal;
+use crate::submission::has_files;
 use auria_core::Digest;
-use auria_store::snapshot;
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -18,9 +18,6 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// The largest document of a deployment.
-const LARGEST_DOCUMENT: usize = 1024 * 1024;
 
 /// The endpoints of a server. Clones are the same.
 #[derive(Clone, Debug)]
@@ -60,25 +57,11 @@ impl Endpoints {
     }
 
     async fn may(&self, headers: &HeaderMap, action: Action) -> Result<Principal, Refusal> {
-        let principal = self.access.caller(headers).await?;
-        if principal.may(action) {
-            return Ok(principal);
-        }
-        let why = match action {
-            Action::Read => "may not look at endpoints",
-            Action::Create | Action::Update => {
-                "may not change endpoints: that needs the scope submit"
-            }
-        };
-        Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            format!("{} {why}", principal.name),
-        ))
+        self.access.allowed(headers, action, "endpoints").await
     }
 
     async fn note(&self, who: &Principal, what: &str, to: &str) {
-        let now = self.access.now();
-        audit::note(self.api.store(), now, &who.name, what, to).await;
+        self.access.note(who, what, to).await;
     }
 }
 
@@ -201,22 +184,7 @@ async fn deployed(
 ) -> Result<(StatusCode, Json<Deployed>), Refusal> {
     let who = endpoints.may(&headers, Action::Create).await?;
     let store = endpoints.api.store();
-    let wrong = |why: &str| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why);
-    match (&body.document, &body.snapshot) {
-        (Some(text), None) if text.len() > LARGEST_DOCUMENT => {
-            return Err(wrong("a document has at most 1 MiB"));
-        }
-        (Some(_), None) => {}
-        (None, Some(digest)) => {
-            let there = snapshot::exists(store, digest).await;
-            if !there.map_err(|error| Refusal::of(&error))? {
-                return Err(wrong(
-                    "the snapshot is not in the store: bring it there first",
-                ));
-            }
-        }
-        _ => return Err(wrong("say either `document` or `snapshot`")),
-    }
+    has_files(store, body.document.as_deref(), body.snapshot.as_ref()).await?;
     let made = Deployment {
         name: body.name.clone(),
         version: 0,

@@ -1,14 +1,13 @@
 //! Schedules over HTTP. Who submits may make and change them; who reads may look.
 
 use super::{Definition, Schedule, ScheduleError, Tick, create, delete, enable, list, show};
-use crate::access::{Access, Principal, audit};
+use crate::access::{Access, Principal};
 use crate::api::extract::Said;
 use crate::api::resources::{NotTaken, accepted, invalid};
 use crate::api::{Action, Api};
 use crate::problem::Refusal;
-use crate::submission::new_run;
+use crate::submission::{has_files, new_run};
 use auria_core::Timestamp;
-use auria_store::snapshot;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -23,9 +22,6 @@ use tokio::sync::Notify;
 const NEXT: usize = 5;
 /// Past ticks that are told.
 const LAST: usize = 20;
-/// The largest document of a schedule.
-const LARGEST_DOCUMENT: usize = 1024 * 1024;
-
 /// The schedules of a server. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Schedules {
@@ -58,25 +54,11 @@ impl Schedules {
     }
 
     async fn may(&self, headers: &HeaderMap, action: Action) -> Result<Principal, Refusal> {
-        let principal = self.access.caller(headers).await?;
-        if principal.may(action) {
-            return Ok(principal);
-        }
-        let why = match action {
-            Action::Read => "may not look at schedules",
-            Action::Create | Action::Update => {
-                "may not change schedules: that needs the scope submit"
-            }
-        };
-        Err(Refusal::new(
-            StatusCode::FORBIDDEN,
-            format!("{} {why}", principal.name),
-        ))
+        self.access.allowed(headers, action, "schedules").await
     }
 
     async fn note(&self, who: &Principal, what: &str, to: &str) {
-        let now = self.access.now();
-        audit::note(self.api.store(), now, &who.name, what, to).await;
+        self.access.note(who, what, to).await;
     }
 }
 
@@ -116,22 +98,12 @@ async fn made(
 ) -> Result<(StatusCode, Json<Whole>), Refusal> {
     let who = schedules.may(&headers, Action::Create).await?;
     let (store, now) = (schedules.api.store(), schedules.access.now());
-    let wrong = |why: &str| Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why);
-    match (&body.definition.document, &body.definition.snapshot) {
-        (Some(text), None) if text.len() > LARGEST_DOCUMENT => {
-            return Err(wrong("a document has at most 1 MiB"));
-        }
-        (Some(_), None) => {}
-        (None, Some(digest)) => {
-            let there = snapshot::exists(store, digest).await;
-            if !there.map_err(|error| Refusal::of(&error))? {
-                return Err(wrong(
-                    "the snapshot is not in the store: bring it there first",
-                ));
-            }
-        }
-        _ => return Err(wrong("say either `document` or `snapshot`")),
-    }
+    has_files(
+        store,
+        body.definition.document.as_deref(),
+        body.definition.snapshot.as_ref(),
+    )
+    .await?;
     create(store, &body.name, body.definition, &who.name, now)
         .await
         .map_err(refusal)?;
