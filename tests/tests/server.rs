@@ -1,13 +1,12 @@
 //! `serve`, through the binary: the API, the command line over it, tokens, and what is left
 //! when the server is killed.
 
-use auria_tests::{Context, Done};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use auria_tests::Context;
+use auria_tests::server::{Answer, Server, over, token};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 const TWO: &str = "
@@ -36,216 +35,6 @@ fn slow(context: &Context, seconds: u32) -> String {
          echo x >> {}; sleep {seconds}; echo waited\"\n",
         ran.display()
     )
-}
-
-/// A server, ended when it is dropped.
-struct Server {
-    child: Child,
-    url: String,
-    token: String,
-}
-
-impl Server {
-    fn start(context: &Context, more: &[&str]) -> Self {
-        let mut args = vec!["serve", "--listen", "127.0.0.1:0", "--on", "process"];
-        args.extend_from_slice(more);
-        let mut child = context.start(&args);
-        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut said = String::new();
-        let url = loop {
-            let mut line = String::new();
-            assert!(stderr.read_line(&mut line).expect("a line") > 0, "{said}");
-            said += &line;
-            if let Some((_, url)) = line.trim().split_once(" at http://") {
-                break format!("http://{url}");
-            }
-        };
-        // A pipe that nobody reads would end it.
-        std::thread::spawn(move || {
-            let mut rest = String::new();
-            let _ = stderr.read_to_string(&mut rest);
-        });
-        let mut server = Self {
-            child,
-            url,
-            token: String::new(),
-        };
-        let made = context.run([
-            "token", "create", "test", "--scope", "admin", "--output", "json",
-        ]);
-        server.token = made.exits(0).json()["token"]
-            .as_str()
-            .expect("a token")
-            .to_owned();
-        server
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
-        kill(pid, signal).expect("the signal");
-    }
-
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        self.ask_as(&self.token, method, path, body, &[])
-    }
-
-    fn ask_as(
-        &self,
-        token: &str,
-        method: &str,
-        path: &str,
-        body: Option<&Value>,
-        headers: &[(&str, &str)],
-    ) -> Answer {
-        let mut stream = self.send(token, method, path, body, headers);
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).expect("an answer");
-        Answer::read(&bytes)
-    }
-
-    fn send(
-        &self,
-        token: &str,
-        method: &str,
-        path: &str,
-        body: Option<&Value>,
-        headers: &[(&str, &str)],
-    ) -> TcpStream {
-        let host = self.url.strip_prefix("http://").expect("a URL");
-        let mut stream = TcpStream::connect(host).expect("the server");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(60)))
-            .expect("a timeout");
-        let body = body.map(ToString::to_string).unwrap_or_default();
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n",
-            body.len()
-        );
-        if !token.is_empty() {
-            head += &format!("authorization: Bearer {token}\r\n");
-        }
-        for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        write!(stream, "{head}\r\n{body}").expect("the request");
-        stream
-    }
-
-    /// Waits until a run has ended, and says how.
-    fn ended(&self, run: &str) -> Value {
-        let begun = Instant::now();
-        loop {
-            let shown = self
-                .ask("GET", &format!("/api/v1/runs/{run}"), None)
-                .ok()
-                .json();
-            if !shown["ended"].is_null() {
-                return shown;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(60), "{shown}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// What a server answered.
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn read(bytes: &[u8]) -> Self {
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no head: {:?}", String::from_utf8_lossy(bytes)));
-        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
-        let status = head
-            .split(' ')
-            .nth(1)
-            .expect("a status")
-            .parse()
-            .expect("a number");
-        let mut body = bytes[end + 4..].to_vec();
-        if head.contains("transfer-encoding: chunked") {
-            body = unchunked(&body);
-        }
-        Self { status, head, body }
-    }
-
-    fn is(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}\n{}", self.head, self.text());
-        self
-    }
-
-    fn ok(self) -> Self {
-        assert!(self.status < 300, "{}\n{}", self.head, self.text());
-        self
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// A refusal as RFC 9457 has it.
-    fn problem(self, status: u16) -> Value {
-        let answer = self.is(status);
-        assert!(
-            answer.head.contains("application/problem+json"),
-            "{}",
-            answer.head
-        );
-        let problem = answer.json();
-        assert_eq!(problem["status"], status);
-        problem
-    }
-}
-
-fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::new();
-    while let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
-        let size = String::from_utf8_lossy(&bytes[..end]);
-        let size = usize::from_str_radix(size.trim(), 16).expect("a size");
-        whole.extend_from_slice(&bytes[end + 2..][..size]);
-        bytes = &bytes[end + 2 + size..];
-        bytes = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
-    }
-    whole
-}
-
-fn over(context: &Context, server: &Server, args: &[&str]) -> Done {
-    let mut command = context.command(args);
-    command
-        .env("AURIA_SERVER", &server.url)
-        .env("AURIA_TOKEN", &server.token);
-    let output = command.output().expect("auria-pipeline starts");
-    Done {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
-/// A token of this name and scope.
-fn token(context: &Context, name: &str, scope: &str) -> String {
-    let args = [
-        "token", "create", name, "--scope", scope, "--output", "json",
-    ];
-    let made = context.run(args).exits(0).json();
-    made["token"].as_str().expect("a token").to_owned()
 }
 
 fn lines(context: &Context) -> usize {
@@ -925,6 +714,48 @@ fn a_schedule_fires_each_tick_once_and_catches_up() {
     );
 }
 
+#[test]
+fn a_tick_is_skipped_or_takes_the_place_of_an_earlier_run_as_its_schedule_says() {
+    let context = Context::new();
+    let server = Server::start(&context, &[]);
+    let document = slow(&context, 300);
+    for policy in ["forbid", "replace"] {
+        let body = json!({"name": policy, "document": document, "concurrency": policy,
+            "trigger": {"type": "recurrence", "frequency": "minute", "interval": 1}});
+        server.ask("POST", "/api/v1/schedules", Some(&body)).is(201);
+    }
+    let ticks = |name: &str| {
+        let path = format!("/api/v1/schedules/{name}");
+        let mut ticks = server.ask("GET", &path, None).ok().json()["ticks"].take();
+        let ticks = ticks.as_array_mut().map(std::mem::take);
+        let mut ticks = ticks.unwrap_or_default();
+        ticks.reverse();
+        ticks
+    };
+    let begun = Instant::now();
+    while ["forbid", "replace"]
+        .iter()
+        .any(|name| ticks(name).len() < 2)
+    {
+        assert!(begun.elapsed() < Duration::from_secs(150), "two ticks");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let status = |tick: &Value| {
+        let path = format!("/api/v1/runs/{}", tick["run"].as_str().expect("a run"));
+        server.ask("GET", &path, None).ok().json()["status"].clone()
+    };
+    let forbid = ticks("forbid");
+    assert_eq!(status(&forbid[0]), "Running");
+    assert_eq!(forbid[1]["run"], Value::Null, "{forbid:?}");
+    let why = forbid[1]["skipped"].as_str().expect("why");
+    assert!(why.contains("goes on"), "{why}");
+    let replace = ticks("replace");
+    until("the earlier run to be canceled", || {
+        status(&replace[0]) == "Canceled"
+    });
+    until("the later run", || status(&replace[1]) == "Running");
+}
+
 /// Seconds since the epoch as a time in UTC (after Howard Hinnant's civil_from_days).
 fn format_time(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
@@ -977,6 +808,10 @@ fn pages_show_runs_and_run_nothing_of_what_users_wrote() {
     };
     enter("nothing", &[]).is(401);
     enter(&server.token, &[("origin", "http://elsewhere.example")]).is(403);
+    enter(&server.token, &[("sec-fetch-site", "cross-site")]).is(403);
+    // A browser says where a form is from, and names no origin where pages keep it to themselves.
+    let own = [("origin", "null"), ("sec-fetch-site", "same-origin")];
+    enter(&server.token, &own).is(303);
     let entered = enter(&server.token, &[("origin", &server.url)]).is(303);
     assert!(
         entered.head.contains("httponly; samesite=strict"),
@@ -1013,7 +848,8 @@ fn pages_show_runs_and_run_nothing_of_what_users_wrote() {
         !shown.contains("<b>x</b>") && shown.contains("&lt;b&gt;"),
         "{shown}"
     );
-    let logs = look(&format!("/run/{run}/logs?step=hello"));
+    look(&format!("/run/{run}/logs?step=hello"));
+    let logs = look(&format!("/run/{run}/logs/text?step=hello"));
     assert!(
         logs.head.contains("text/plain") && logs.head.contains("sandbox"),
         "{}",
@@ -1158,6 +994,24 @@ fn the_config_of_a_project_sends_no_token_anywhere() {
     assert!(done.stderr.contains("are ignored"), "{}", done.stderr);
     let reached = port.accept().map(|(_, from)| from);
     assert!(reached.is_err(), "{reached:?}");
+}
+
+#[test]
+fn the_api_describes_itself_to_everyone() {
+    let context = Context::new();
+    let server = Server::start(&context, &[]);
+    let path = "/api/v1/openapi.json";
+    let served = server.ask_as("", "GET", path, None, &[]).is(200).json();
+    // As it stands in docs/schema, whatever this server has.
+    let written = context.run(["schema", "openapi"]).exits(0).json();
+    assert_eq!(served, written);
+    for path in [
+        "/api/v1/runs",
+        "/api/v1/endpoints/{name}/jobs",
+        "/api/v1/store/object",
+    ] {
+        assert!(served["paths"][path].is_object(), "{path}");
+    }
 }
 
 #[test]
