@@ -13,7 +13,7 @@ use anyhow::{Context, bail};
 use crate::shell::{self, binary, cargo, read, root, say};
 
 /// Kinds of files that have a schema.
-const KINDS: [&str; 4] = ["pipeline", "component", "config", "diagnostics"];
+const KINDS: [&str; 5] = ["pipeline", "component", "config", "diagnostics", "openapi"];
 
 /// Builds the binary and writes the files, or with `check` says which are stale.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! Programs that the tests need, pinned and put under `target/tools`: SeaweedFS, hadolint and
-//! cargo-deny.
+//! Programs that the tests need, pinned and put under `target/tools`: SeaweedFS, hadolint,
+//! cargo-deny, schemathesis and Playwright.
 //!
 //! Used by `test`, and by `cargo xtask weed`. Each is installed once.
 
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::lock;
+use crate::python;
 use crate::shell::{cargo, human, installs, run, say, timed};
 use crate::wheel::{Take, Wheel};
 
@@ -81,6 +82,18 @@ fn program(
     fs::rename(staging.path().join(name), &program)
         .with_context(|| format!("cannot move {name} to {}", program.display()))?;
     Ok(program)
+}
+
+/// The folder of schemathesis, which tries an API as it is described, installed if absent.
+pub(crate) fn schemathesis() -> anyhow::Result<String> {
+    let folder = python::package("tools", "schemathesis", "4.32.5")?;
+    Ok(folder.display().to_string())
+}
+
+/// The folder of Playwright, which drives a browser, installed if absent; without a browser.
+pub(crate) fn playwright() -> anyhow::Result<String> {
+    let folder = python::package("tools", "playwright", "1.65.2")?;
+    Ok(folder.display().to_string())
 }
 
 /// The path of cargo-deny, built once from its published source.

@@ -17,6 +17,8 @@ pub mod planner;
 pub mod protocol;
 pub mod resources;
 pub mod run;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod set;
 pub mod ticket;
 pub mod timestamp;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 /// Status of a run or a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum Status {
     /// Waits for other steps.
     NotStarted,
@@ -55,6 +56,7 @@ impl Status {
 
 /// Why a step or an attempt did not end well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// The command failed, or an output is missing.
@@ -98,6 +100,7 @@ pub struct Artifact {
 
 /// What an artifact holds, sorted by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Manifest {
     /// Every file, symlink and empty folder.
     pub entries: Vec<ManifestEntry>,
@@ -105,6 +108,7 @@ pub struct Manifest {
 
 /// One entry of a [`Manifest`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ManifestEntry {
     /// Original path, relative, `/` between its parts, UTF-8.
     pub path: String,
@@ -115,6 +119,7 @@ pub struct ManifestEntry {
 
 /// What a [`ManifestEntry`] is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum EntryKind {
     /// A file.
@@ -201,6 +206,7 @@ pub struct Claim {
 
 /// How long each part of an attempt took, in milliseconds. `None`: not measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Timings {
     /// From ready to asked of the executor, and there to room for it.
     pub queued_ms: Option<u64>,
@@ -304,6 +310,7 @@ pub struct Outcome {
 
 /// A finished step whose outputs stand for another's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ReuseSource {
     /// The run that made the outputs.
     pub run: RunId,

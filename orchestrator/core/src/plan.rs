@@ -205,6 +205,7 @@ pub enum TemplatePart {
 
 /// What an input or output holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DataType {
     /// One file.

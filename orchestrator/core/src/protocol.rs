@@ -105,6 +105,7 @@ pub struct TicketGrant {
 
 /// What stands behind a broker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct StoreGrant {
     /// Its address as people know it (`s3://…`, a folder); not to be opened.
     pub url: String,
@@ -120,6 +121,7 @@ pub struct StoreGrant {
 
 /// What a server says of itself to a user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ServerFacts {
     /// The program's version.
     pub version: String,
@@ -139,6 +141,7 @@ pub struct ServerFacts {
 
 /// How launchers get into the containers of steps on a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct LauncherFacts {
     /// The launcher's image.
     pub image: Option<String>,
@@ -150,6 +153,7 @@ pub struct LauncherFacts {
 
 /// Whether a plan can run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Checked {
     /// What never can, in words; none where all can.
     pub refusals: Vec<String>,
@@ -255,6 +259,7 @@ impl std::fmt::Debug for NewsTaken {
 
 /// What is known of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ObjectLine {
     /// Its path in the store.
     pub path: String,
@@ -272,6 +277,7 @@ pub struct ObjectLine {
 
 /// One line of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "line", rename_all = "snake_case")]
 pub enum ListLine {
     /// An object.
@@ -284,6 +290,7 @@ pub enum ListLine {
 
 /// What is right below a prefix.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Listed {
     /// Prefixes that have more below them.
     pub folders: Vec<String>,
@@ -293,6 +300,7 @@ pub struct Listed {
 
 /// Several objects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Paths {
     /// Their paths.
     pub paths: Vec<String>,
@@ -300,6 +308,7 @@ pub struct Paths {
 
 /// What became of a deletion.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Deleted {
     /// Why some were not deleted, by path. One that was not there counts as deleted.
     pub failed: BTreeMap<String, Problem>,
@@ -307,6 +316,7 @@ pub struct Deleted {
 
 /// What a signed URL is good for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "verb", rename_all = "snake_case")]
 pub enum SignFor {
     /// Reading an object.
@@ -324,6 +334,7 @@ pub enum SignFor {
 
 /// One URL that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct SignRequest {
     /// The object.
     pub path: String,
@@ -334,6 +345,7 @@ pub struct SignRequest {
 
 /// URLs that are asked for, at most [`MOST_SIGNED`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Sign {
     /// Which.
     pub requests: Vec<SignRequest>,
@@ -341,6 +353,7 @@ pub struct Sign {
 
 /// Signed URLs, in the order in which they were asked for.
 #[derive(Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Signed {
     /// One for each request; none where it goes through the broker, or is refused.
     pub urls: Vec<Option<String>>,
@@ -357,6 +370,7 @@ impl std::fmt::Debug for Signed {
 
 /// A large object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BeginParts {
     /// Its path.
     pub path: String,
@@ -367,6 +381,7 @@ pub struct BeginParts {
 
 /// How a large object goes into the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "way", rename_all = "snake_case")]
 pub enum Begun {
     /// In parts of an upload, in any order.
@@ -380,6 +395,7 @@ pub enum Begun {
 
 /// A part is in the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct PartTaken {
     /// What the store calls it.
     pub id: String,
@@ -387,6 +403,7 @@ pub struct PartTaken {
 
 /// Makes parts an object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct CompleteParts {
     /// Its path.
     pub path: String,
@@ -398,6 +415,7 @@ pub struct CompleteParts {
 
 /// An object is in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Written {
     /// Its ETag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -409,6 +427,7 @@ pub struct Written {
 
 /// Why a request was refused (RFC 9457, `application/problem+json`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Problem {
     /// `about:blank`, or `auria:CODE`: a short stable name.
     #[serde(rename = "type")]

@@ -29,21 +29,19 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 pub(crate) fn checked_version(headers: &HeaderMap) -> Result<(), Refusal> {
     let said = headers
         .get(VERSION_HEADER)
-        .and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
-    match said {
-        Some(PROTOCOL_VERSION) => Ok(()),
-        said => {
-            let said = said.map_or("none".to_owned(), |version| version.to_string());
-            Err(Refusal::new(
-                StatusCode::BAD_REQUEST,
-                format!(
-                    "this server speaks version {PROTOCOL_VERSION} of the protocol, and the \
-                     caller {said}; use programs of one release"
-                ),
-            )
-            .of_kind("auria:protocol-version"))
-        }
+        .and_then(|value| value.to_str().ok());
+    if said == Some(PROTOCOL_VERSION.to_string().as_str()) {
+        return Ok(());
     }
+    let said = said.unwrap_or("none");
+    Err(Refusal::new(
+        StatusCode::BAD_REQUEST,
+        format!(
+            "this server speaks version {PROTOCOL_VERSION} of the protocol, and the caller {said}; \
+             use programs of one release"
+        ),
+    )
+    .of_kind("auria:protocol-version"))
 }
 
 /// `router` with a bound on the requests that it answers at once.
@@ -94,6 +92,13 @@ impl<K: Clone + Eq + Hash, V: Clone> Bounded<K, V> {
 
     pub(crate) fn get(&self, key: &K) -> Option<V> {
         self.state().values.get(key).cloned()
+    }
+
+    pub(crate) fn remove(&self, key: &K) {
+        let mut state = self.state();
+        if state.values.remove(key).is_some() {
+            state.order.retain(|one| one != key);
+        }
     }
 
     pub(crate) fn put(&self, key: K, value: V) {

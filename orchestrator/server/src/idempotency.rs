@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The header that carries a key.
 pub(crate) const HEADER: &str = "idempotency-key";
 /// The longest key.
-const LONGEST: usize = 255;
+pub(crate) const LONGEST: usize = 255;
 /// Requests with keys that go on side by side; those of one key never do.
 const TURNS: usize = 64;
 

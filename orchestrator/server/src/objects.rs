@@ -5,22 +5,27 @@
 mod delete;
 mod lend;
 
+use crate::api::extract::Asked;
 use crate::body::{self, Room, length, turn};
+use crate::openapi::{About, Routes};
 use crate::problem::Refusal;
 use async_trait::async_trait;
-use auria_core::protocol::{self, LARGEST_BODY, ListLine, Listed, ObjectLine, StoreGrant, Written};
+use auria_core::protocol::{
+    self, LARGEST_BODY, ListLine, Listed, ObjectLine, PROTOCOL_VERSION, StoreGrant, VERSION_HEADER,
+    Written,
+};
 use auria_store::{Store, StorePath};
+use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
-use axum::{Json, Router};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutResult,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -129,33 +134,102 @@ impl Served {
 }
 
 /// The routes, below a base of their own; the caller is an extension of each request.
-pub(crate) fn routes(served: Served) -> Router {
-    Router::new()
-        .route(protocol::STORE, get(grant))
-        .route(
-            protocol::OBJECT,
-            // Axum answers HEAD with GET's, which would read all of it.
-            get(read).head(head).put(write),
-        )
-        .route(protocol::LIST, get(list))
-        .route(protocol::FOLDERS, get(folders))
-        .route(protocol::DELETE, post(delete::delete))
-        .route(protocol::SIGN, post(lend::sign))
-        .route(protocol::BEGIN, post(lend::begin))
-        .route(protocol::PART, put(lend::part))
-        .route(protocol::COMPLETE, post(lend::complete))
-        .route(protocol::ABORT, post(lend::abort))
-        .with_state(served)
+pub(crate) fn routes(served: Served) -> Routes {
+    described().with_state(served)
 }
 
-#[derive(Deserialize)]
+/// What is said of a call of this protocol.
+fn about(id: &'static str, summary: &'static str) -> About {
+    let version = serde_json::json!({
+        "type": "string", "const": PROTOCOL_VERSION.to_string(),
+        "description": "The version of this protocol, which programs of one release speak.",
+    });
+    About::new(id, summary).header(VERSION_HEADER, version)
+}
+
+/// What it does.
+pub(crate) fn described() -> Routes<Served> {
+    let read_about = about("readObject", "An object")
+        .streams(200, BYTES, "The object.")
+        .streams(206, BYTES, "A part of it.")
+        .empty(304, "It is what the caller has.");
+    // Axum answers HEAD with GET's, which would read all of it.
+    let head_about = about("lookAtObject", "What is known of an object")
+        .empty(200, "It is there.")
+        .empty(206, "It is there, and has this part.")
+        .empty(304, "It is what the caller has.");
+    Routes::new()
+        .get(
+            protocol::STORE,
+            grant,
+            about("showStore", "What stands behind this server"),
+        )
+        .get(protocol::OBJECT, read, read_about)
+        .head(protocol::OBJECT, head, head_about)
+        .put(
+            protocol::OBJECT,
+            write,
+            about("writeObject", "Writes an object"),
+        )
+        .get(
+            protocol::LIST,
+            list,
+            about("listObjects", "What is below a prefix").streams(
+                200,
+                LINES_OF_JSON,
+                "A line of JSON for each object, and one for the end.",
+            ),
+        )
+        .get(
+            protocol::FOLDERS,
+            folders,
+            about("listFolders", "What is right below a prefix"),
+        )
+        .post(
+            protocol::DELETE,
+            delete::delete,
+            about("deleteObjects", "Deletes objects"),
+        )
+        .post(
+            protocol::SIGN,
+            lend::sign,
+            about("signUrls", "URLs for objects, where they are signed"),
+        )
+        .post(
+            protocol::BEGIN,
+            lend::begin,
+            about("beginParts", "Begins an object of parts"),
+        )
+        .put(
+            protocol::PART,
+            lend::part,
+            about("writePart", "Writes a part"),
+        )
+        .post(
+            protocol::COMPLETE,
+            lend::complete,
+            about("completeParts", "Makes parts an object"),
+        )
+        .post(
+            protocol::ABORT,
+            lend::abort,
+            about("abortParts", "Gives an object of parts up").status(204),
+        )
+}
+
+/// The media type of objects.
+const BYTES: &str = "application/octet-stream";
+/// That of lines that each are JSON.
+const LINES_OF_JSON: &str = "application/x-ndjson";
+
+#[derive(JsonSchema, Deserialize)]
 struct ObjectQuery {
     path: String,
     #[serde(default)]
     mode: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 struct ListQuery {
     #[serde(default)]
     prefix: String,
@@ -241,7 +315,7 @@ fn describe(headers: &mut HeaderMap, meta: &ObjectMeta) {
 async fn head(
     State(served): State<Served>,
     Extension(caller): Caller,
-    Query(query): Query<ObjectQuery>,
+    Asked(query): Asked<ObjectQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let path = object(&query.path)?;
@@ -257,7 +331,7 @@ async fn head(
 async fn read(
     State(served): State<Served>,
     Extension(caller): Caller,
-    Query(query): Query<ObjectQuery>,
+    Asked(query): Asked<ObjectQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let path = object(&query.path)?;
@@ -275,6 +349,7 @@ async fn read(
     });
     let mut response = Body::from_stream(stream).into_response();
     let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(BYTES));
     describe(headers, &meta);
     let length = HeaderValue::from(range.end - range.start);
     headers.insert(header::CONTENT_LENGTH, length);
@@ -304,10 +379,10 @@ fn arrived(headers: &HeaderMap, bytes: &[u8]) -> Result<(), Refusal> {
 async fn write(
     State(served): State<Served>,
     Extension(caller): Caller,
-    Query(query): Query<ObjectQuery>,
+    Asked(query): Asked<ObjectQuery>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Written>, Refusal> {
     let path = object(&query.path)?;
     match query.mode.as_deref() {
         Some("create") => {
@@ -346,7 +421,7 @@ async fn create(
     caller: &dyn Rights,
     path: &StorePath,
     bytes: Bytes,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Written>, Refusal> {
     let options = PutOptions {
         mode: PutMode::Create,
         ..PutOptions::default()
@@ -405,9 +480,9 @@ async fn stream_in(
     }
 }
 
-fn written(put: object_store::Result<PutResult>) -> Result<Response, Refusal> {
+fn written(put: object_store::Result<PutResult>) -> Result<Json<Written>, Refusal> {
     let PutResult { e_tag, version, .. } = put.map_err(|error| Refusal::of_store(&error))?;
-    Ok(Json(Written { e_tag, version }).into_response())
+    Ok(Json(Written { e_tag, version }))
 }
 
 fn line(meta: ObjectMeta) -> ObjectLine {
@@ -423,7 +498,7 @@ fn line(meta: ObjectMeta) -> ObjectLine {
 async fn list(
     State(served): State<Served>,
     Extension(caller): Caller,
-    Query(query): Query<ListQuery>,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Response, Refusal> {
     let prefix = parse(&query.prefix)?;
     caller.may(Verb::List, &prefix, None).await?;
@@ -448,13 +523,16 @@ async fn list(
         }
         Ok::<_, serde_json::Error>(Bytes::from(bytes))
     });
-    Ok(Body::from_stream(bytes).into_response())
+    let mut response = Body::from_stream(bytes).into_response();
+    let kind = HeaderValue::from_static(LINES_OF_JSON);
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(response)
 }
 
 async fn folders(
     State(served): State<Served>,
     Extension(caller): Caller,
-    Query(query): Query<ListQuery>,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Listed>, Refusal> {
     let prefix = parse(&query.prefix)?;
     caller.may(Verb::List, &prefix, None).await?;

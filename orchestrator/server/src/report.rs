@@ -7,11 +7,12 @@ use auria_core::run::{RunState, StepView};
 use auria_core::{Digest, RunId, Timestamp};
 use auria_store::Store;
 use auria_store::runs::RunJson;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// `show --output json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct RunReport {
     /// The run.
     pub run: RunId,
@@ -32,6 +33,7 @@ pub struct RunReport {
     /// What it made.
     pub outputs: BTreeMap<String, OutputReport>,
     /// Its steps, by path, in the order of the plan.
+    #[schemars(with = "BTreeMap<String, StepReport>")]
     #[serde(serialize_with = "in_order")]
     pub steps: Vec<(String, StepReport)>,
     /// What went wrong outside of any step: an output that could not be registered,
@@ -51,7 +53,7 @@ fn in_order<S: serde::Serializer>(
 }
 
 /// One step.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct StepReport {
     /// Its status.
     pub status: Status,
@@ -81,7 +83,7 @@ pub struct StepReport {
 }
 
 /// One output.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, JsonSchema, Serialize)]
 pub struct OutputReport {
     /// Where: of a file the file, of a folder the folder.
     pub uri: String,

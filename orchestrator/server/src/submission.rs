@@ -8,6 +8,7 @@ use auria_core::{Digest, Nonce, RunId, Timestamp};
 use auria_store::runs::RunJson;
 use auria_store::{Store, snapshot};
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,7 +102,7 @@ pub enum NotSubmitted {
 }
 
 /// Where steps run here, for who plans elsewhere.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct TargetFacts {
     /// `process`.
     pub target: String,
@@ -112,7 +113,42 @@ pub struct TargetFacts {
     /// A fingerprint of the host.
     pub host: String,
     /// Programs by the word that a command begins with.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub executables: BTreeMap<String, Executable>,
+}
+
+/// What an input of a pipeline takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputKind {
+    /// Text.
+    Text,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// True or false.
+    Boolean,
+    /// A file or a folder.
+    Data,
+}
+
+/// An input of a pipeline, for who is to fill it in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InputFacts {
+    /// Its name.
+    pub name: String,
+    /// What it takes.
+    pub kind: InputKind,
+    /// It may be left out.
+    pub optional: bool,
+    /// Its value where none is given; of data, where that is.
+    pub default: Option<String>,
+    /// Least value.
+    pub min: Option<f64>,
+    /// Greatest value.
+    pub max: Option<f64>,
+    /// The only values.
+    pub choices: Vec<String>,
 }
 
 /// Makes runs of submissions, on this machine.
@@ -121,6 +157,13 @@ pub trait Planner: Send + Sync {
     /// Plans it and records the run, with all that it needs, ready to be started. Again, with
     /// the name and the nonce of a run that it made: that run.
     async fn submit(&self, submission: Submission) -> Result<RunJson, NotSubmitted>;
+    /// What a pipeline of these files takes, after the changes of `set`.
+    async fn inputs(
+        &self,
+        files: &Files,
+        pipeline: Option<&str>,
+        set: &[String],
+    ) -> Result<Vec<InputFacts>, NotSubmitted>;
     /// Where steps run here, and what `words` begin.
     async fn target(&self, words: BTreeSet<String>) -> Result<TargetFacts, String>;
 }

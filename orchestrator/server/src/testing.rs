@@ -24,6 +24,8 @@ impl Rights for Everything {
 /// Serves `store` to everyone, with signed URLs where it can and `sign` says so.
 pub fn everything(store: Store, sign: bool) -> Router {
     let rights: Arc<dyn Rights> = Arc::new(Everything);
-    let routes = routes(Served::new(store, sign, None)).layer(Extension(rights));
+    let routes = routes(Served::new(store, sign, None))
+        .into_router()
+        .layer(Extension(rights));
     Router::new().nest(API, routes)
 }

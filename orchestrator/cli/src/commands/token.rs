@@ -6,7 +6,7 @@ use crate::failure::{Failure, exit};
 use crate::open::{self, Opened};
 use crate::print;
 use auria_core::Timestamp;
-use auria_server::access::{self, Scope, TokenRecord, audit};
+use auria_server::access::{self, ListedToken, Scope, audit};
 use auria_store::Access;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -68,13 +68,13 @@ async fn create(global: &Global, args: &TokenCreate) -> Result<u8, Failure> {
 
 async fn list(global: &Global) -> Result<u8, Failure> {
     let Opened { store, controller } = open::new_or_existing(global, Access::Read).await?;
-    let found: Vec<(TokenRecord, bool)> = match controller {
+    let found: Vec<ListedToken> = match controller {
         Some(server) => server.remote.get("tokens").await?,
         None => access::list(&store).await?,
     };
     let value: Vec<_> = found
         .iter()
-        .map(|(record, revoked)| {
+        .map(|ListedToken { record, revoked }| {
             json!({"id": record.id, "name": record.name, "scopes": record.scopes,
                 "created": record.created, "expires": record.expires, "revoked": revoked,
                 "by": record.by})
@@ -84,9 +84,9 @@ async fn list(global: &Global) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
-fn table(found: &[(TokenRecord, bool)], now: Timestamp) -> String {
+fn table(found: &[ListedToken], now: Timestamp) -> String {
     let mut text = String::new();
-    for (record, revoked) in found {
+    for ListedToken { record, revoked } in found {
         let scopes: Vec<String> = record.scopes.iter().map(ToString::to_string).collect();
         let until = match (revoked, record.expires) {
             (true, _) => "revoked".to_owned(),

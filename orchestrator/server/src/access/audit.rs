@@ -4,13 +4,14 @@
 use auria_core::Timestamp;
 use auria_store::{Store, StoreError, served};
 use futures::{StreamExt, TryStreamExt};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Records that are read together.
 const AT_ONCE: usize = 16;
 
 /// One deed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Deed {
     /// When.
     pub at: Timestamp,

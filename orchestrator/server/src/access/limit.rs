@@ -32,7 +32,7 @@ const LOGIN: &str = "/login";
 
 /// What is left of an allowance, and since when.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub(crate) struct Bucket {
     left: f64,
     at: Instant,
 }
@@ -136,7 +136,7 @@ impl Inner {
 }
 
 /// Where a caller is: a host has one address of version 4, and 2^64 of version 6.
-fn place(address: IpAddr) -> IpAddr {
+pub(crate) fn place(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() & !u128::from(u64::MAX);
@@ -147,7 +147,7 @@ fn place(address: IpAddr) -> IpAddr {
 }
 
 /// Takes one from what `key` has left; false where there is none.
-fn take<K: Clone + Eq + std::hash::Hash>(
+pub(crate) fn take<K: Clone + Eq + std::hash::Hash>(
     buckets: &Bounded<K, Bucket>,
     key: &K,
     most: f64,

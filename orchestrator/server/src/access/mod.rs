@@ -7,8 +7,10 @@ pub mod limit;
 mod routes;
 mod token;
 
+pub(crate) use routes::described;
 pub use token::{
-    NewToken, Scope, ScopeError, TokenRecord, create, is_token_name, list, revoke, secret,
+    ListedToken, NewToken, Scope, ScopeError, TokenRecord, create, is_token_name, list, revoke,
+    secret,
 };
 
 use crate::api::{Action, Denied, User, Vouch};

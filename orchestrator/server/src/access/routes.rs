@@ -1,17 +1,20 @@
 //! Tokens and the audit log over HTTP, for those who may do everything.
 
-use super::{Access, Principal, Scope, TokenRecord, audit, create, is_token_name, list, revoke};
+use super::{
+    Access, ListedToken, Principal, Scope, TokenRecord, audit, create, is_token_name, list, revoke,
+};
 use crate::api::extract::{Asked, Said};
 use crate::api::{Action, Denied, User};
 use crate::caller::bearer;
+use crate::openapi::{About, Routes};
 use crate::problem::Refusal;
 use auria_core::Timestamp;
 use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::{delete, get};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -79,14 +82,55 @@ impl Access {
     }
 
     /// What it answers, below the API's base.
-    pub fn routes(self: &Arc<Self>) -> Router {
-        Router::new()
-            .route("/tokens", get(listed).post(made))
-            .route("/tokens/{id}", delete(revoked))
-            .route("/audit", get(deeds))
-            .layer(axum::middleware::from_fn_with_state(self.clone(), admin))
+    pub fn routes(self: &Arc<Self>) -> Routes {
+        let admin = axum::middleware::from_fn_with_state(self.clone(), admin);
+        described()
             .with_state(self.clone())
+            .map(|routes| routes.layer(admin))
     }
+}
+
+impl Access {
+    /// `routes` for those alone who show a token that counts: before anything else is looked
+    /// at. What they may do is for each of the routes to say.
+    pub(crate) fn known(self: &Arc<Self>, routes: Routes) -> Routes {
+        let known = axum::middleware::from_fn_with_state(self.clone(), known);
+        routes.map(|routes| routes.layer(known))
+    }
+}
+
+async fn known(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    access.caller(request.headers()).await?;
+    Ok(next.run(request).await)
+}
+
+/// What it does.
+pub(crate) fn described() -> Routes<Arc<Access>> {
+    Routes::new()
+        .get(
+            "/tokens",
+            listed,
+            About::new("listTokens", "All tokens, without their secrets"),
+        )
+        .post(
+            "/tokens",
+            made,
+            About::new("createToken", "Makes a token, which is told this once").status(201),
+        )
+        .delete(
+            "/tokens/{id}",
+            revoked,
+            About::new("revokeToken", "Lets a token count for nothing any more"),
+        )
+        .get(
+            "/audit",
+            deeds,
+            About::new("readAudit", "Who did what, newest first"),
+        )
 }
 
 async fn admin(
@@ -106,17 +150,19 @@ async fn admin(
     Ok(next.run(request).await)
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewBody {
+    #[schemars(length(min = 1, max = 100))]
     name: String,
+    #[schemars(with = "Vec<Scope>", length(min = 1))]
     scopes: BTreeSet<Scope>,
     /// How long it counts, in milliseconds; none: until it is revoked.
     #[serde(default)]
     lives_ms: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Made {
     /// Told this once.
     token: String,
@@ -159,26 +205,31 @@ async fn made(
     Ok((StatusCode::CREATED, Json(answer)))
 }
 
-async fn listed(
-    State(access): State<Arc<Access>>,
-) -> Result<Json<Vec<(TokenRecord, bool)>>, Refusal> {
+async fn listed(State(access): State<Arc<Access>>) -> Result<Json<Vec<ListedToken>>, Refusal> {
     let found = list(&access.store).await;
     found.map(Json).map_err(|error| Refusal::of(&error))
+}
+
+/// That a token counts no more.
+#[derive(JsonSchema, Serialize)]
+struct Revoked {
+    id: String,
+    revoked: bool,
 }
 
 async fn revoked(
     State(access): State<Arc<Access>>,
     Extension(user): Extension<User>,
     Path(id): Path<String>,
-) -> Result<Json<serde_json::Value>, Refusal> {
+) -> Result<Json<Revoked>, Refusal> {
     let now = access.now();
     let done = revoke(&access.store, &id, &user.name, now).await;
     done.map_err(|error| Refusal::of(&error))?;
     audit::note(&access.store, now, &user.name, "token.revoke", &id).await;
-    Ok(Json(serde_json::json!({"id": id, "revoked": true})))
+    Ok(Json(Revoked { id, revoked: true }))
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DeedsQuery {
     limit: Option<usize>,

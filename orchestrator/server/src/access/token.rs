@@ -4,6 +4,7 @@
 
 use auria_core::{Digest, Timestamp};
 use auria_store::{Created, Store, StoreError, served};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -65,6 +66,20 @@ impl std::str::FromStr for Scope {
     }
 }
 
+impl JsonSchema for Scope {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Scope".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^(read|submit|admin|invoke:[A-Za-z0-9][A-Za-z0-9_-]{0,62})$",
+            "description": "What a token may do.",
+        })
+    }
+}
+
 impl From<Scope> for String {
     fn from(scope: Scope) -> Self {
         scope.to_string()
@@ -80,7 +95,7 @@ impl TryFrom<String> for Scope {
 }
 
 /// A token as it stands in the store: all but its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct TokenRecord {
     /// Names it; a part of the token itself.
     pub id: String,
@@ -96,6 +111,16 @@ pub struct TokenRecord {
     pub by: String,
     /// From when on it counts for nothing; none lives until it is revoked.
     pub expires: Option<Timestamp>,
+}
+
+/// A token in a list.
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
+pub struct ListedToken {
+    /// All but its secret.
+    #[serde(flatten)]
+    pub record: TokenRecord,
+    /// Whether it counts for nothing any more.
+    pub revoked: bool,
 }
 
 /// A token that was just made.
@@ -169,16 +194,16 @@ pub async fn create(
 ///
 /// # Errors
 /// Where the store cannot be read.
-pub async fn list(store: &Store) -> Result<Vec<(TokenRecord, bool)>, StoreError> {
+pub async fn list(store: &Store) -> Result<Vec<ListedToken>, StoreError> {
     let mut found = Vec::new();
     for meta in store.list(&served::tokens()).await? {
         let record: Option<TokenRecord> = store.read_json(&meta.location).await?;
         if let Some(record) = record {
             let revoked = store.exists(&served::revoked(&record.id)).await?;
-            found.push((record, revoked));
+            found.push(ListedToken { record, revoked });
         }
     }
-    found.sort_by_key(|(record, _)| record.created);
+    found.sort_by_key(|one| one.record.created);
     Ok(found)
 }
 
@@ -239,7 +264,7 @@ pub(super) async fn find(
 
 #[cfg(test)]
 mod tests {
-    use super::{Scope, create, find, list, revoke};
+    use super::{ListedToken, Scope, create, find, list, revoke};
     use auria_core::Timestamp;
     use auria_store::{Access, Store, StoreUrl};
     use std::collections::BTreeSet;
@@ -285,7 +310,11 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(at(1_500).await.unwrap(), None);
-        assert_eq!(list(&store).await.unwrap(), [(made.record, true)]);
+        let listed = ListedToken {
+            record: made.record,
+            revoked: true,
+        };
+        assert_eq!(list(&store).await.unwrap(), [listed]);
         revoke(&store, "../../x", "me", Timestamp(1))
             .await
             .unwrap_err();

@@ -9,13 +9,23 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt};
 use http::StatusCode;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 pub(super) async fn events(
     State(api): State<Api>,
     Extension(Shown(token)): Extension<Shown>,
     Path(run): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
-    let run = run_of(&run)?;
+    of(&api, token, &run)
+}
+
+/// The changes of a run, for whoever shows `token`.
+pub(crate) fn of(
+    api: &Api,
+    token: Arc<str>,
+    run: &str,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Refusal> {
+    let run = run_of(run)?;
     let feed = api.0.runs.feed(&run).ok_or_else(|| {
         Refusal::new(
             StatusCode::NOT_FOUND,

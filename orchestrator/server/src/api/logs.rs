@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::{FutureExt, Stream, StreamExt};
 use http::{HeaderName, HeaderValue, header};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ const LONGEST_LINE: usize = 64 * 1024;
 const DRIVER_MOST: Duration = Duration::from_secs(15);
 
 /// Which logs are wanted.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct LogsQuery {
     step: Option<String>,
@@ -137,7 +138,7 @@ fn merged(
 }
 
 /// Lets a browser show what follows as it is, and run none of it.
-pub(super) fn inert(headers: &mut http::HeaderMap) {
+pub(crate) fn inert(headers: &mut http::HeaderMap) {
     let pairs = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (

@@ -4,10 +4,10 @@
 //! token belongs to, and what it may do, is for a [`Vouch`] to say; what drives runs is
 //! behind [`Runs`]. It decides nothing about a run.
 
-mod events;
+pub(crate) mod events;
 pub(crate) mod extract;
 pub(crate) mod logs;
-mod outputs;
+pub(crate) mod outputs;
 pub(crate) mod resources;
 mod rights;
 mod streams;
@@ -19,6 +19,7 @@ use crate::body::Taken;
 use crate::caller::{bearer, checked_version};
 use crate::idempotency::Turns;
 use crate::objects::{self, Rights, Served};
+use crate::openapi::{About, Document, Routes};
 use crate::problem::Refusal;
 use crate::submission::Planner;
 use async_trait::async_trait;
@@ -32,10 +33,11 @@ use auria_store::{Journal, Store, runs};
 use axum::extract::{Extension, FromRef, FromRequest, Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
 use rights::UserRights;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::{Arc, Mutex};
 use streams::Streams;
@@ -198,7 +200,7 @@ impl FromRef<Api> for Served {
 }
 
 /// What this server is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize)]
 pub struct Version {
     /// The release.
     pub version: &'static str,
@@ -253,47 +255,131 @@ impl Api {
         self.0.served.store()
     }
 
-    /// What it answers, on a port of its own. `/healthz` alone needs no token.
+    /// What it answers, on a port of its own. `/healthz` and its own description alone need no
+    /// token.
     pub fn router(&self) -> Router {
-        self.router_with(Router::new())
+        self.router_with(Routes::new(), Routes::new())
     }
 
-    /// What it answers, and beside it, below the same base, what lets callers in by itself.
-    pub fn router_with(&self, beside: Router) -> Router {
-        let calls = Router::new()
-            .route("/version", get(version))
-            .route(protocol::FACTS, get(facts))
-            .route(protocol::CHECK, post(check))
-            .route("/runs", get(resources::list).post(resources::submit))
-            .route("/runs/{run}", get(resources::show).post(start))
-            .route("/runs/{run}/logs", get(logs::logs))
-            .route("/runs/{run}/retry", post(resources::again))
-            .route("/runs/{run}/metrics", get(outputs::metrics))
-            .route("/runs/{run}/outputs", get(outputs::list))
-            .route("/runs/{run}/outputs/{output}", get(outputs::of_run))
-            .route(
-                "/runs/{run}/steps/{step}/outputs/{output}",
-                get(outputs::of_step),
-            )
-            .route("/target", post(resources::target))
-            .route("/runs/{run}/events", get(events::events))
-            .route("/runs/{run}/cancel", post(cancel))
-            .with_state(self.clone());
-        let store =
-            objects::routes(self.0.served.clone()).route_layer(axum::middleware::from_fn(checked));
+    /// What it answers; `beside` it, below the same base, what lets callers in by itself; and
+    /// `elsewhere` the same below no base.
+    pub fn router_with(&self, beside: Routes, elsewhere: Routes) -> Router {
+        let document = Document::default();
+        let calls = described().with_state(self.clone());
+        let store = objects::routes(self.0.served.clone())
+            .map(|store| store.route_layer(axum::middleware::from_fn(checked)));
+        let known = axum::middleware::from_fn_with_state(self.clone(), known);
+        let nothing = || async { Refusal::new(StatusCode::NOT_FOUND, "nothing is at this path") };
         let all = calls
             .merge(store)
-            .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "nothing is at this path") })
-            .layer(axum::middleware::from_fn_with_state(self.clone(), known));
-        let all = all
+            .map(|calls| calls.fallback(nothing).layer(known))
             .merge(beside)
-            .layer(axum::middleware::map_response(in_words));
-        let router = Router::new()
-            .nest(API, all)
+            .merge(document.routes())
+            .below(API)
+            .merge(elsewhere)
+            .map(|all| all.layer(axum::middleware::map_response(in_words)));
+        let router = document
+            .of(all)
             .route("/healthz", get(async || "ok\n"))
             .fallback(async || Refusal::unknown());
         crate::caller::bounded(router)
     }
+}
+
+/// What it does.
+pub(crate) fn described() -> Routes<Api> {
+    Routes::new()
+        .get(
+            "/version",
+            version,
+            About::new("version", "What this server is"),
+        )
+        .get(
+            protocol::FACTS,
+            facts,
+            About::new("facts", "What a command line must know of it"),
+        )
+        .post(
+            protocol::CHECK,
+            check,
+            About::new("checkPlan", "What of a plan can never run here"),
+        )
+        .get(
+            "/runs",
+            resources::list,
+            About::new("listRuns", "A page of runs, newest first"),
+        )
+        .post(
+            "/runs",
+            resources::submit,
+            About::new("submitRun", "Submits a pipeline")
+                .keyed()
+                .answers::<resources::Taken>(202, "It is taken, and waits for its turn."),
+        )
+        .get(
+            "/runs/{run}",
+            resources::show,
+            About::new("showRun", "A run as it stands"),
+        )
+        .post(
+            "/runs/{run}",
+            start,
+            About::new("startRun", "Starts a run whose record stands in the store").status(202),
+        )
+        .get(
+            "/runs/{run}/logs",
+            logs::logs,
+            About::new(
+                "readLogs",
+                "What steps wrote; with `follow`, until it has ended",
+            )
+            .streams(200, "text/plain", "Lines, in a stream."),
+        )
+        .post(
+            "/runs/{run}/retry",
+            resources::again,
+            About::new("retryRun", "A new run that keeps what finished")
+                .keyed()
+                .answers::<resources::Taken>(202, "It is taken, and waits for its turn."),
+        )
+        .get(
+            "/runs/{run}/metrics",
+            outputs::metrics,
+            About::new("readMetrics", "What steps measured, by step"),
+        )
+        .get(
+            "/runs/{run}/outputs",
+            outputs::list,
+            About::new("listOutputs", "What a run made"),
+        )
+        .get(
+            "/runs/{run}/outputs/{output}",
+            outputs::of_run,
+            outputs::about("readOutput", "A file of an output of the pipeline"),
+        )
+        .get(
+            "/runs/{run}/steps/{step}/outputs/{output}",
+            outputs::of_step,
+            outputs::about("readStepOutput", "A file of an output of a step"),
+        )
+        .post(
+            "/target",
+            resources::target,
+            About::new(
+                "showTarget",
+                "Where steps run here, for who plans elsewhere",
+            ),
+        )
+        .get(
+            "/runs/{run}/events",
+            events::events,
+            About::new("followRun", "What changes in a run, as server-sent events"),
+        )
+        .post(
+            "/runs/{run}/cancel",
+            cancel,
+            About::new("cancelRun", "Asks for a run to be canceled").status(202),
+        )
 }
 
 /// Lets those pass whose token somebody vouches for.
@@ -391,26 +477,34 @@ fn run_of(text: &str) -> Result<RunId, Refusal> {
     })
 }
 
-/// Writes the request into the run's log in the caller's own name, and wakes who drives it.
 async fn cancel(
     State(api): State<Api>,
     Extension(Shown(token)): Extension<Shown>,
     Path(run): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    let run = run_of(&run)?;
     let user = api.0.vouched.vouch(&token, Action::Update).await?;
-    let store = api.0.served.store();
-    let refused = |error: auria_store::StoreError| Refusal::of(&error);
-    // A log without a record would be that of the next run of this name.
-    runs::read(store, &run).await.map_err(refused)?;
-    let journal = Journal::new(store.clone(), run.clone());
-    if journal.read_run_end().await.map_err(refused)?.is_none() {
-        let asked = driver::request_cancel(store, &run, &user.name, auria_store::now).await;
-        asked.map_err(refused)?;
-        api.0.runs.nudge(&run);
-        api.0.runs.note(&user, "cancel", &run).await;
-    }
+    api.cancel(&run, &user).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+impl Api {
+    /// Writes the request to cancel into the run's log, in the caller's own name, and wakes who
+    /// drives it.
+    pub(crate) async fn cancel(&self, run: &str, user: &User) -> Result<(), Refusal> {
+        let run = run_of(run)?;
+        let store = self.store();
+        let refused = |error: auria_store::StoreError| Refusal::of(&error);
+        // A log without a record would be that of the next run of this name.
+        runs::read(store, &run).await.map_err(refused)?;
+        let journal = Journal::new(store.clone(), run.clone());
+        if journal.read_run_end().await.map_err(refused)?.is_none() {
+            let asked = driver::request_cancel(store, &run, &user.name, auria_store::now).await;
+            asked.map_err(refused)?;
+            self.nudge(&run);
+            self.0.runs.note(user, "cancel", &run).await;
+        }
+        Ok(())
+    }
 }
 
 async fn start(
@@ -420,6 +514,8 @@ async fn start(
 ) -> Result<StatusCode, Refusal> {
     let run = run_of(&run)?;
     let user = api.0.vouched.vouch(&token, Action::Create).await?;
+    let known = runs::read(api.store(), &run).await;
+    known.map_err(|error| Refusal::of(&error))?;
     api.start(&run, &user).await?;
     Ok(StatusCode::ACCEPTED)
 }

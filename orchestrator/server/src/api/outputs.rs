@@ -5,12 +5,14 @@ use super::Api;
 use super::extract::Asked;
 use super::logs::inert;
 use super::resources::step_of;
+use crate::openapi::About;
 use crate::problem::Refusal;
 use crate::report::OutputReport;
 use auria_core::AttemptId;
-use auria_core::outcome::{Artifact, EntryKind};
+use auria_core::outcome::{Artifact, EntryKind, Manifest};
 use auria_core::plan::DataType;
 use auria_core::run::RunState;
+use auria_store::runs::RunJson;
 use auria_store::{StorePath, artifact, logs};
 use axum::Json;
 use axum::body::Body;
@@ -20,6 +22,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderValue, StatusCode, header};
 use object_store::ObjectStoreExt;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -30,7 +33,7 @@ const MOST_VALUES: usize = 100_000;
 type Outputs = BTreeMap<String, BTreeMap<String, OutputReport>>;
 
 /// What a run made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct Made {
     /// The pipeline's own.
     outputs: BTreeMap<String, OutputReport>,
@@ -71,7 +74,7 @@ fn of_pipeline(plan: &auria_core::plan::Plan, state: &RunState, name: &str) -> O
 }
 
 /// Which file of an output.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileQuery {
     path: Option<String>,
@@ -91,14 +94,19 @@ pub(super) async fn of_step(
     Asked(query): Asked<FileQuery>,
 ) -> Result<Response, Refusal> {
     let run = api.run(&run).await?;
-    let path = step_of(&run, &step)?;
-    let state = api.look(&run).await?;
-    let made = state.step(&path).and_then(|view| {
-        let outcome = view.outcome?;
-        outcome.outputs.get(&output).cloned()
-    });
-    let made = made.ok_or_else(|| missing(&format!("{step}.{output}")))?;
+    let made = api.made(&run, &step, &output).await?;
     answer(&api, &made, query.path.as_deref()).await
+}
+
+/// What is said of a call that answers a file.
+pub(crate) fn about(id: &'static str, summary: &'static str) -> About {
+    About::new(id, summary)
+        .streams(
+            200,
+            "application/octet-stream",
+            "The file; of a folder, where no file of it is named, what is in it.",
+        )
+        .answers::<Manifest>(200, "")
 }
 
 fn missing(what: &str) -> Refusal {
@@ -107,6 +115,22 @@ fn missing(what: &str) -> Refusal {
 }
 
 impl Api {
+    /// What a step made.
+    pub(crate) async fn made(
+        &self,
+        run: &RunJson,
+        step: &str,
+        output: &str,
+    ) -> Result<Artifact, Refusal> {
+        let path = step_of(run, step)?;
+        let state = self.look(run).await?;
+        let made = state.step(&path).and_then(|view| {
+            let outcome = view.outcome?;
+            outcome.outputs.get(output).cloned()
+        });
+        made.ok_or_else(|| missing(&format!("{step}.{output}")))
+    }
+
     /// A pipeline's own output, as an answer.
     pub(crate) async fn output(
         &self,
@@ -122,7 +146,11 @@ impl Api {
 }
 
 /// One file in a stream, or what files there are.
-async fn answer(api: &Api, made: &Artifact, path: Option<&str>) -> Result<Response, Refusal> {
+pub(crate) async fn answer(
+    api: &Api,
+    made: &Artifact,
+    path: Option<&str>,
+) -> Result<Response, Refusal> {
     let store = api.store();
     let manifest = artifact::read_manifest(store, made).await;
     let manifest = manifest.map_err(|error| Refusal::of(&error))?;
@@ -193,10 +221,22 @@ async fn answer(api: &Api, made: &Artifact, path: Option<&str>) -> Result<Respon
 pub(super) async fn metrics(
     State(api): State<Api>,
     Path(run): Path<String>,
-) -> Result<Json<BTreeMap<String, Vec<serde_json::Value>>>, Refusal> {
+) -> Result<Json<Measured>, Refusal> {
     let run = api.run(&run).await?;
     let state = api.look(&run).await?;
-    let mut all = BTreeMap::new();
+    measured(&api, &run, &state).await.map(Json)
+}
+
+/// What steps measured, by step.
+pub(crate) type Measured = BTreeMap<String, Vec<serde_json::Value>>;
+
+/// What the steps of a run measured, as far as one answer goes.
+pub(crate) async fn measured(
+    api: &Api,
+    run: &RunJson,
+    state: &RunState,
+) -> Result<Measured, Refusal> {
+    let mut all = Measured::new();
     for view in state.steps() {
         let step = view.step.path.clone();
         let Some((number, nonce)) = state.last_claim(&step) else {
@@ -215,5 +255,5 @@ pub(super) async fn metrics(
             all.insert(id.step.display(), values);
         }
     }
-    Ok(Json(all))
+    Ok(all)
 }

@@ -8,7 +8,7 @@ use crate::look::look;
 use crate::problem::Refusal;
 use crate::report::RunReport;
 use crate::retry::{NotRetried, retry};
-use crate::submission::{Files, NotSubmitted, Submission, TargetFacts, new_run};
+use crate::submission::{Files, NotSubmitted, Planner, Submission, TargetFacts, new_run};
 use auria_core::outcome::Status;
 use auria_core::protocol::PROBLEM_TYPE;
 use auria_core::run::RunState;
@@ -20,6 +20,7 @@ use axum::extract::{Extension, Path, State};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -37,18 +38,24 @@ const AT_ONCE: usize = 16;
 const MOST_WORDS: usize = 2000;
 
 /// Which runs are wanted.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
-    limit: Option<usize>,
-    after: Option<String>,
-    status: Option<Status>,
-    experiment: Option<String>,
-    pipeline: Option<String>,
+    /// Runs of the page.
+    #[schemars(range(min = 1, max = LARGEST_PAGE))]
+    pub(crate) limit: Option<usize>,
+    /// Where the page before ended: its `next`.
+    pub(crate) after: Option<String>,
+    /// Those alone that stand so.
+    pub(crate) status: Option<Status>,
+    /// Those alone of this experiment.
+    pub(crate) experiment: Option<String>,
+    /// Those alone of this pipeline.
+    pub(crate) pipeline: Option<String>,
 }
 
 /// A run in a list: small, whatever the number of its steps.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct Line {
     pub(crate) run: RunId,
     pub(crate) pipeline: String,
@@ -60,7 +67,7 @@ pub(crate) struct Line {
 }
 
 /// A page of the list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct Page {
     pub(crate) runs: Vec<Line>,
     /// For `after`, where there may be more.
@@ -71,11 +78,11 @@ pub(super) async fn list(
     State(api): State<Api>,
     Asked(query): Asked<ListQuery>,
 ) -> Result<Json<Page>, Refusal> {
-    page(&api, query).await.map(Json)
+    page(&api, &query).await.map(Json)
 }
 
 /// A page, newest first.
-pub(crate) async fn page(api: &Api, query: ListQuery) -> Result<Page, Refusal> {
+pub(crate) async fn page(api: &Api, query: &ListQuery) -> Result<Page, Refusal> {
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=LARGEST_PAGE).contains(&limit) {
         return Err(Refusal::new(
@@ -226,7 +233,7 @@ impl Api {
 }
 
 /// Where a run stands in the queue.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct Place {
     /// Runs before it.
     pub(crate) ahead: usize,
@@ -235,7 +242,7 @@ pub(crate) struct Place {
 }
 
 /// A run that was taken.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(crate) struct Taken {
     pub(crate) run: RunId,
     pub(crate) status: Status,
@@ -243,7 +250,7 @@ pub(crate) struct Taken {
     pub(crate) queue: Option<Place>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub(super) struct Whole {
     #[serde(flatten)]
     report: RunReport,
@@ -261,7 +268,7 @@ pub(super) async fn show(
 }
 
 /// What a request to submit says.
-#[derive(Debug, Deserialize, Serialize)]
+#[derive(Debug, JsonSchema, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SubmitBody {
     /// A pipeline document.
@@ -410,12 +417,7 @@ impl Api {
         asked: &[u8],
         mut submission: Submission,
     ) -> Result<RunId, NotTaken> {
-        let planner = self.0.extras.planner.as_ref().ok_or_else(|| {
-            Refusal::new(
-                StatusCode::NOT_IMPLEMENTED,
-                "this server plans nothing itself: use `auria-pipeline submit`",
-            )
-        })?;
+        let planner = self.planner()?;
         // Before anything is planned or written: who is refused leaves nothing behind.
         let place = self.reserve()?;
         let keyed = self
@@ -541,7 +543,7 @@ pub(crate) fn invalid(message: &str, diagnostics: &serde_json::Value) -> Respons
     response
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RetryBody {
     /// Steps that run again though they finished.
@@ -556,37 +558,66 @@ pub(super) async fn again(
     Said(body): Said<RetryBody>,
 ) -> Result<Response, Refusal> {
     let user = api.0.vouched.vouch(&token, Action::Create).await?;
-    let old = api.run(&run).await?;
-    let from = body.from.iter().map(|name| step_of(&old, name));
-    let from = from.collect::<Result<Vec<_>, _>>()?;
-    let now = (api.0.extras.now)();
-    let place = api.reserve()?;
-    let mut name = new_run(&old.plan.pipeline, now);
-    let mut nonce = auria_engine::driver::nonce();
-    let asked = serde_json::json!([old.run, body.from]).to_string();
-    let keyed = api
-        .keyed(&user, "retry", &headers, asked.as_bytes(), &name)
-        .await?;
-    if let Some(keyed) = &keyed {
-        name.clone_from(&keyed.run);
-        nonce.clone_from(&keyed.nonce);
-    }
-    let retried = retry(api.store(), &old, from, name, nonce, now).await;
-    let retried = retried.map_err(|error| match error {
-        NotRetried::Store(error) if error.kind() == ErrorKind::NotFound => {
-            Refusal::new(StatusCode::CONFLICT, error.to_string())
+    let run = api.again(&user, &run, &body.from, &headers).await?;
+    Ok(accepted(&api.taken(&run)))
+}
+
+impl Api {
+    /// A new run that keeps what finished, but for the steps `from`.
+    pub(crate) async fn again(
+        &self,
+        user: &User,
+        run: &str,
+        from: &[String],
+        headers: &HeaderMap,
+    ) -> Result<RunId, Refusal> {
+        let old = self.run(run).await?;
+        let steps = from.iter().map(|name| step_of(&old, name));
+        let steps = steps.collect::<Result<Vec<_>, _>>()?;
+        let now = self.now();
+        let place = self.reserve()?;
+        let mut name = new_run(&old.plan.pipeline, now);
+        let mut nonce = auria_engine::driver::nonce();
+        let asked = serde_json::json!([old.run, from]).to_string();
+        let keyed = self
+            .keyed(user, "retry", headers, asked.as_bytes(), &name)
+            .await?;
+        if let Some(keyed) = &keyed {
+            name.clone_from(&keyed.run);
+            nonce.clone_from(&keyed.nonce);
         }
-        NotRetried::Store(error) => Refusal::of(&error),
-        error => Refusal::new(StatusCode::CONFLICT, error.to_string()),
-    })?;
-    api.start_in(&retried.run.run, &user, place).await?;
-    drop(keyed);
-    api.0.runs.note(&user, "retry", &old.run).await;
-    Ok(accepted(&api.taken(&retried.run.run)))
+        let retried = retry(self.store(), &old, steps, name, nonce, now).await;
+        let retried = retried.map_err(|error| match error {
+            NotRetried::Store(error) if error.kind() == ErrorKind::NotFound => {
+                Refusal::new(StatusCode::CONFLICT, error.to_string())
+            }
+            NotRetried::Store(error) => Refusal::of(&error),
+            error => Refusal::new(StatusCode::CONFLICT, error.to_string()),
+        })?;
+        self.start_in(&retried.run.run, user, place).await?;
+        drop(keyed);
+        self.0.runs.note(user, "retry", &old.run).await;
+        Ok(retried.run.run)
+    }
+
+    /// The time of its clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0.extras.now)()
+    }
+
+    /// Who makes runs of documents, where this server does.
+    pub(crate) fn planner(&self) -> Result<&dyn Planner, Refusal> {
+        self.0.extras.planner.as_deref().ok_or_else(|| {
+            Refusal::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "this server plans nothing itself: use `auria-pipeline submit`",
+            )
+        })
+    }
 }
 
 /// The step of `run` that `name` means.
-pub(super) fn step_of(run: &RunJson, name: &str) -> Result<StepPath, Refusal> {
+pub(crate) fn step_of(run: &RunJson, name: &str) -> Result<StepPath, Refusal> {
     let paths = run.plan.steps.iter().map(|step| &step.path);
     let found = paths
         .into_iter()
@@ -599,10 +630,11 @@ pub(super) fn step_of(run: &RunJson, name: &str) -> Result<StepPath, Refusal> {
     })
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TargetBody {
     /// The words that commands begin with.
+    #[schemars(with = "Vec<String>", length(max = MOST_WORDS))]
     words: BTreeSet<String>,
 }
 
@@ -616,13 +648,7 @@ pub(super) async fn target(
         let why = format!("at most {MOST_WORDS} words are looked for at once");
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why));
     }
-    let planner = api.0.extras.planner.as_ref().ok_or_else(|| {
-        Refusal::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "this server plans nothing itself",
-        )
-    })?;
-    let facts = planner.target(body.words).await;
+    let facts = api.planner()?.target(body.words).await;
     facts
         .map(Json)
         .map_err(|message| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))

@@ -195,7 +195,7 @@ impl Broker {
         let session = Router::new()
             .route(protocol::NEWS, post(news))
             .with_state(self.clone())
-            .merge(objects::routes(self.0.served.clone()))
+            .merge(objects::routes(self.0.served.clone()).into_router())
             .route_layer(axum::middleware::from_fn_with_state(
                 self.clone(),
                 session_alone,

@@ -2,14 +2,16 @@
 //! no more than invoke sees the jobs of its own alone.
 
 use super::routes::Endpoints;
-use super::shapes::{Asked, V1, V2, job};
-use super::{deployment, show};
+use super::shapes::{
+    Asked, Job, JobKind, JobOutput, JobProperties, Submitted, SubmittedStatus, V1, V2,
+};
+use super::{Deployment, Endpoint, deployment, show};
 use crate::access::Principal;
 use crate::api::Action;
 use crate::api::extract::{Asked as Query, Said};
 use crate::api::resources::{NotTaken, invalid};
 use crate::problem::Refusal;
-use crate::submission::{Files, Submission, new_run};
+use crate::submission::{Files, InputFacts, InputKind, Submission, new_run};
 use auria_core::protocol::API;
 use auria_core::run::RunChange;
 use auria_core::{RunId, Timestamp};
@@ -19,18 +21,19 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The header that picks a deployment.
-const DEPLOYMENT: &str = "azureml-model-deployment";
+pub(super) const DEPLOYMENT: &str = "azureml-model-deployment";
 /// The longest that a request may wait for its run.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Job {
+struct Record {
     endpoint: String,
     deployment: String,
     version: u64,
@@ -38,7 +41,7 @@ struct Job {
     at: Timestamp,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WaitQuery {
     wait: Option<String>,
@@ -128,9 +131,13 @@ pub(super) async fn invoke_v1(
     let whole = serde_json::to_vec(&body).unwrap_or_default();
     match endpoints.take(name, &headers, &whole, asked).await {
         Ok(run) => {
-            let status = endpoints.api.taken(&run).status;
-            let value = json!({"Id": run, "RunId": run, "Status": {"StatusDetail": status}});
-            Ok(Json(value).into_response())
+            let status_detail = endpoints.api.taken(&run).status;
+            let submitted = Submitted {
+                id: run.clone(),
+                run_id: run,
+                status: SubmittedStatus { status_detail },
+            };
+            Ok(Json(submitted).into_response())
         }
         Err(NotTaken::Refused(refusal)) => Err(refusal),
         Err(NotTaken::Invalid {
@@ -144,12 +151,12 @@ pub(super) async fn show_job(
     State(endpoints): State<Endpoints>,
     Path((name, run)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Job>, Refusal> {
     let run = endpoints.seen(&name, &run, &headers).await?;
     endpoints.job(&name, &run).await.map(Json)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FileQuery {
     path: Option<String>,
@@ -188,6 +195,65 @@ impl Endpoints {
         asked: Asked,
     ) -> Result<RunId, NotTaken> {
         let principal = self.invoker(name, headers).await?;
+        let run = new_run(name, self.access.now());
+        self.take_from(&principal, name, run, headers, whole, asked)
+            .await
+    }
+
+    /// Makes a run of what a form gives: texts, by the names of inputs.
+    pub(crate) async fn invoke(
+        &self,
+        name: &str,
+        principal: &Principal,
+        given: &BTreeMap<String, String>,
+    ) -> Result<RunId, NotTaken> {
+        let run = new_run(name, self.access.now());
+        self.make(run, name, principal, given).await
+    }
+
+    /// As [`Self::invoke`], with the name that its run is to have.
+    pub(crate) async fn make(
+        &self,
+        run: RunId,
+        name: &str,
+        principal: &Principal,
+        given: &BTreeMap<String, String>,
+    ) -> Result<RunId, NotTaken> {
+        let endpoint = show(self.api.store(), name).await.map_err(refusal)?;
+        let takes = self.takes(&endpoint).await.map_err(unprocessable)?;
+        let mut asked = Asked::default();
+        for input in takes {
+            match given.get(&input.name) {
+                // A field that was left alone.
+                Some(text) if text.is_empty() && input.kind != InputKind::Text => {}
+                Some(text) => asked.set.push(format!("inputs.{}={text}", input.name)),
+                None => {}
+            }
+        }
+        self.take_from(principal, name, run, &HeaderMap::new(), &[], asked)
+            .await
+    }
+
+    /// What the default deployment of an endpoint takes; why that cannot be told, in words.
+    pub(crate) async fn takes(&self, endpoint: &Endpoint) -> Result<Vec<InputFacts>, String> {
+        let said = |refusal: Refusal| refusal.document().detail.unwrap_or_default();
+        let found = deployment(self.api.store(), endpoint, None).await;
+        let found = found.map_err(|error| error.to_string())?;
+        let files = files_of(&found).map_err(said)?;
+        let planner = self.api.planner().map_err(said)?;
+        let takes = planner.inputs(&files, found.pipeline.as_deref(), &found.set);
+        takes.await.map_err(|error| error.to_string())
+    }
+
+    async fn take_from(
+        &self,
+        principal: &Principal,
+        name: &str,
+        run: RunId,
+        headers: &HeaderMap,
+        whole: &[u8],
+        asked: Asked,
+    ) -> Result<RunId, NotTaken> {
         let trusted = principal.may(Action::Create);
         if asked.exports && !trusted {
             return Err(unprocessable(
@@ -207,28 +273,12 @@ impl Endpoints {
         let found = deployment(store, &endpoint, picked)
             .await
             .map_err(refusal)?;
-        let files = match (&found.document, &found.snapshot) {
-            (Some(text), _) => Files::Text(text.clone()),
-            (None, Some(digest)) => Files::Snapshot {
-                digest: *digest,
-                file: found
-                    .file
-                    .clone()
-                    .unwrap_or_else(|| "pipelines.yaml".to_owned()),
-            },
-            (None, None) => {
-                return Err(Refusal::new(
-                    StatusCode::BAD_GATEWAY,
-                    format!("the deployment {} holds no pipeline", found.name),
-                )
-                .into());
-            }
-        };
+        let files = files_of(&found)?;
         let now = self.access.now();
         let mut set = found.set.clone();
         set.extend(asked.set);
         let submission = Submission {
-            run: new_run(name, now),
+            run,
             nonce: auria_engine::driver::nonce(),
             files,
             pipeline: found.pipeline.clone(),
@@ -246,11 +296,11 @@ impl Endpoints {
             .api
             .submit(&user, &what, headers, &whole, submission)
             .await?;
-        let job = Job {
+        let job = Record {
             endpoint: name.to_owned(),
             deployment: found.name,
             version: found.version,
-            by: principal.name,
+            by: principal.name.clone(),
             at: now,
         };
         // Asked again with the same key, it stands already.
@@ -262,7 +312,7 @@ impl Endpoints {
         Ok(run)
     }
 
-    async fn record(&self, name: &str, run: &RunId) -> Result<Job, Refusal> {
+    async fn record(&self, name: &str, run: &RunId) -> Result<Record, Refusal> {
         let unknown = || {
             let why = format!("the endpoint {name} has no job {run}");
             Refusal::new(StatusCode::NOT_FOUND, why)
@@ -299,28 +349,43 @@ impl Endpoints {
     }
 
     /// A job as it stands.
-    async fn job(&self, name: &str, run: &RunId) -> Result<Value, Refusal> {
+    async fn job(&self, name: &str, run: &RunId) -> Result<Job, Refusal> {
         let record = self.record(name, run).await?;
         let found = self.api.run(run.as_str()).await?;
         let report = self.api.report(&found).await?;
-        let base = format!("{API}/endpoints/{name}/jobs/{run}/outputs");
+        let id = format!("{API}/endpoints/{name}/jobs/{run}");
         let outputs = report.outputs.iter().map(|(output, made)| {
-            let one = json!({"href": format!("{base}/{output}"), "files": made.files,
-                "bytes": made.bytes, "digest": made.digest, "type": made.data_type});
+            let one = JobOutput {
+                href: format!("{id}/outputs/{output}"),
+                files: made.files,
+                bytes: made.bytes,
+                digest: made.digest,
+                data_type: made.data_type,
+            };
             (output.clone(), one)
         });
-        let more = json!({
-            "version": record.version,
-            "createdTime": report.created, "startTimeUtc": report.started,
-            "endTimeUtc": report.ended,
-            "outputs": outputs.collect::<serde_json::Map<_, _>>(),
-            "queue": self.api.taken(run).queue,
-        });
-        Ok(job(name, &record.deployment, run, report.status, &more))
+        let properties = JobProperties {
+            display_name: run.clone(),
+            status: report.status,
+            deployment: record.deployment,
+            version: record.version,
+            is_archived: false,
+            created_time: report.created,
+            start_time_utc: report.started,
+            end_time_utc: report.ended,
+            outputs: outputs.collect(),
+            queue: self.api.taken(run).queue,
+        };
+        Ok(Job {
+            id,
+            name: run.clone(),
+            kind: JobKind::Job,
+            properties,
+        })
     }
 
     /// Waits until a run has ended.
-    async fn ended(&self, run: &RunId) {
+    pub(crate) async fn ended(&self, run: &RunId) {
         loop {
             let Some(feed) = self.api.feed(run) else {
                 return;
@@ -336,8 +401,26 @@ impl Endpoints {
     }
 }
 
+/// The files of a deployment.
+fn files_of(found: &Deployment) -> Result<Files, Refusal> {
+    match (&found.document, &found.snapshot) {
+        (Some(text), _) => Ok(Files::Text(text.clone())),
+        (None, Some(digest)) => Ok(Files::Snapshot {
+            digest: *digest,
+            file: found
+                .file
+                .clone()
+                .unwrap_or_else(|| "pipelines.yaml".to_owned()),
+        }),
+        (None, None) => Err(Refusal::new(
+            StatusCode::BAD_GATEWAY,
+            format!("the deployment {} holds no pipeline", found.name),
+        )),
+    }
+}
+
 /// What is wrong with an endpoint, for a caller.
-pub(super) fn refusal(error: super::EndpointError) -> Refusal {
+pub(crate) fn refusal(error: super::EndpointError) -> Refusal {
     use super::EndpointError as E;
     match &error {
         E::Unknown(_) => Refusal::new(StatusCode::NOT_FOUND, error.to_string()),

@@ -6,11 +6,14 @@ mod jobs;
 mod routes;
 mod shapes;
 
+pub(crate) use jobs::refusal;
 pub use routes::Endpoints;
+pub(crate) use routes::{described, published};
 
 use crate::decisions;
 use auria_core::{Digest, Timestamp};
 use auria_store::{Created, Store, StoreError, served};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +52,7 @@ pub enum Decision {
 }
 
 /// A version of a deployment: never changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Deployment {
     /// Its name.
     pub name: String,
@@ -83,7 +86,7 @@ pub struct Deployment {
 }
 
 /// An endpoint as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Its name.
     pub name: String,

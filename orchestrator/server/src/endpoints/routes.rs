@@ -1,22 +1,24 @@
 //! Endpoints and their deployments over HTTP. Who submits may make and change them; who reads
 //! may look.
 
-use super::jobs::{invoke, invoke_v1, output, refusal, show_job};
+use super::jobs::{DEPLOYMENT, invoke, invoke_v1, output, refusal, show_job};
+use super::shapes::{Job, Submitted};
 use super::{
     Deployment, Endpoint, create, delete, deploy, deployment, list, set_default, show, withdraw,
 };
 use crate::access::{Access, Principal};
 use crate::api::extract::Said;
-use crate::api::{Action, Api};
+use crate::api::{Action, Api, outputs};
+use crate::openapi::{About, Routes};
 use crate::problem::Refusal;
 use crate::submission::has_files;
 use auria_core::Digest;
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 /// The endpoints of a server. Clones are the same.
@@ -34,26 +36,13 @@ impl Endpoints {
     }
 
     /// What it answers, below the API's base.
-    pub fn routes(&self) -> Router {
-        Router::new()
-            .route("/endpoints", get(listed).post(made))
-            .route("/endpoints/{name}", get(shown).delete(ended).patch(changed))
-            .route("/endpoints/{name}/deployments", post(deployed))
-            .route(
-                "/endpoints/{name}/deployments/{deployment}",
-                get(version).delete(withdrawn),
-            )
-            .route("/endpoints/{name}/jobs", post(invoke))
-            .route("/endpoints/{name}/jobs/{run}", get(show_job))
-            .route("/endpoints/{name}/jobs/{run}/outputs/{output}", get(output))
-            .with_state(self.clone())
+    pub fn routes(&self) -> Routes {
+        self.access.known(described().with_state(self.clone()))
     }
 
     /// What it answers at the paths of published pipelines, below no base.
-    pub fn published(&self) -> Router {
-        Router::new()
-            .route("/pipelines/v1.0/{*path}", post(invoke_v1))
-            .with_state(self.clone())
+    pub fn published(&self) -> Routes {
+        self.access.known(published().with_state(self.clone()))
     }
 
     async fn may(&self, headers: &HeaderMap, action: Action) -> Result<Principal, Refusal> {
@@ -65,6 +54,102 @@ impl Endpoints {
     }
 }
 
+/// What it does.
+pub(crate) fn described() -> Routes<Endpoints> {
+    let job = "/endpoints/{name}/jobs/{run}";
+    let picks = json!({
+        "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]*$", "maxLength": 63,
+        "description": "The deployment that is to serve this request; the default where nothing is said.",
+    });
+    Routes::new()
+        .get(
+            "/endpoints",
+            listed,
+            About::new("listEndpoints", "All endpoints"),
+        )
+        .post(
+            "/endpoints",
+            made,
+            About::new("createEndpoint", "Makes an endpoint").status(201),
+        )
+        .get(
+            "/endpoints/{name}",
+            shown,
+            About::new("showEndpoint", "An endpoint as it stands"),
+        )
+        .patch(
+            "/endpoints/{name}",
+            changed,
+            About::new(
+                "changeEndpoint",
+                "Says which deployment serves who names none",
+            ),
+        )
+        .delete(
+            "/endpoints/{name}",
+            ended,
+            About::new("deleteEndpoint", "Ends an endpoint; its runs stay"),
+        )
+        .post(
+            "/endpoints/{name}/deployments",
+            deployed,
+            About::new(
+                "deploy",
+                "Puts a new version of a deployment behind an endpoint",
+            )
+            .status(201),
+        )
+        .get(
+            "/endpoints/{name}/deployments/{deployment}",
+            version,
+            About::new("showDeployment", "The newest version of a deployment"),
+        )
+        .delete(
+            "/endpoints/{name}/deployments/{deployment}",
+            withdrawn,
+            About::new(
+                "withdrawDeployment",
+                "Takes a deployment away; its runs go on",
+            ),
+        )
+        .post(
+            "/endpoints/{name}/jobs",
+            invoke,
+            About::new(
+                "invokeEndpoint",
+                "Invokes an endpoint, as Azure ML's batch endpoints are",
+            )
+            .keyed()
+            .header(DEPLOYMENT, picks)
+            .answers::<Job>(200, "It ended within the time that was to be waited.")
+            .answers::<Job>(202, "It is taken, or runs."),
+        )
+        .get(job, show_job, About::new("showJob", "A job as it stands"))
+        .get(
+            "/endpoints/{name}/jobs/{run}/outputs/{output}",
+            output,
+            outputs::about("readJobOutput", "A file of an output of a job"),
+        )
+}
+
+/// What it does at the paths of published pipelines.
+pub(crate) fn published() -> Routes<Endpoints> {
+    let path = "/pipelines/v1.0/subscriptions/{subscription}/resourceGroups/{group}/providers/\
+                Microsoft.MachineLearningServices/workspaces/{workspace}/PipelineRuns/PipelineSubmit/\
+                {endpoint}";
+    Routes::new().post(
+        path,
+        invoke_v1,
+        About::new(
+            "submitPublished",
+            "Invokes an endpoint, as Azure ML's published pipelines are",
+        )
+        .keyed()
+        .served_at("/pipelines/v1.0/{*path}")
+        .answers::<Submitted>(200, "It is taken, and waits for its turn."),
+    )
+}
+
 async fn listed(
     State(endpoints): State<Endpoints>,
     headers: HeaderMap,
@@ -73,9 +158,10 @@ async fn listed(
     list(endpoints.api.store()).await.map(Json).map_err(refusal)
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewBody {
+    #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"))]
     name: String,
     #[serde(default)]
     description: String,
@@ -107,7 +193,7 @@ async fn shown(
         .map_err(refusal)
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ChangeBody {
     /// The deployment that serves who names none.
@@ -122,6 +208,11 @@ async fn changed(
 ) -> Result<Json<Endpoint>, Refusal> {
     let who = endpoints.may(&headers, Action::Create).await?;
     let store = endpoints.api.store();
+    let found = show(store, &name).await.map_err(refusal)?;
+    if !found.deployments.contains_key(&body.default) {
+        let why = format!("the endpoint {name} has no deployment `{}`", body.default);
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why));
+    }
     set_default(store, &name, &body.default)
         .await
         .map_err(refusal)?;
@@ -135,22 +226,55 @@ async fn changed(
     show(store, &name).await.map(Json).map_err(refusal)
 }
 
+/// That something is no more.
+#[derive(JsonSchema, Serialize)]
+struct Gone {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deployment: Option<String>,
+    deleted: bool,
+}
+
+impl Gone {
+    fn new(name: String) -> Self {
+        Self {
+            name: Some(name),
+            endpoint: None,
+            deployment: None,
+            deleted: true,
+        }
+    }
+
+    fn of(endpoint: String, deployment: String) -> Self {
+        Self {
+            name: None,
+            endpoint: Some(endpoint),
+            deployment: Some(deployment),
+            deleted: true,
+        }
+    }
+}
+
 async fn ended(
     State(endpoints): State<Endpoints>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Gone>, Refusal> {
     let who = endpoints.may(&headers, Action::Create).await?;
     delete(endpoints.api.store(), &name)
         .await
         .map_err(refusal)?;
     endpoints.note(&who, "endpoint.delete", &name).await;
-    Ok(Json(json!({"name": name, "deleted": true})))
+    Ok(Json(Gone::new(name)))
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DeployBody {
+    #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"))]
     name: String,
     #[serde(default)]
     document: Option<String>,
@@ -169,7 +293,7 @@ struct DeployBody {
     default: bool,
 }
 
-#[derive(Serialize)]
+#[derive(JsonSchema, Serialize)]
 struct Deployed {
     endpoint: String,
     deployment: String,
@@ -232,7 +356,7 @@ async fn withdrawn(
     State(endpoints): State<Endpoints>,
     Path((name, gone)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Gone>, Refusal> {
     let who = endpoints.may(&headers, Action::Create).await?;
     withdraw(endpoints.api.store(), &name, &gone)
         .await
@@ -240,7 +364,5 @@ async fn withdrawn(
     endpoints
         .note(&who, "deployment.delete", &format!("{name}/{gone}"))
         .await;
-    Ok(Json(
-        json!({"endpoint": name, "deployment": gone, "deleted": true}),
-    ))
+    Ok(Json(Gone::of(name, gone)))
 }

@@ -1,18 +1,21 @@
 //! The bodies that clients of Azure ML send and read: published pipelines (v1) and jobs of
 //! batch endpoints (v2). Unknown members are left alone, as there.
 
-use auria_core::RunId;
+use crate::api::resources::Place;
 use auria_core::ids::is_identifier;
 use auria_core::outcome::Status;
+use auria_core::plan::DataType;
+use auria_core::{Digest, RunId, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Values of one request.
 const MOST_INPUTS: usize = 1000;
 
 /// `POST …/PipelineRuns/PipelineSubmit/{id}`.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default, JsonSchema, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(super) struct V1 {
     experiment_name: Option<String>,
@@ -20,13 +23,13 @@ pub(super) struct V1 {
 }
 
 /// `POST …/{endpoint}/jobs`.
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default, JsonSchema, Deserialize, Serialize)]
 #[serde(default)]
 pub(super) struct V2 {
     properties: V2Properties,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default, JsonSchema, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct V2Properties {
     input_data: BTreeMap<String, V2Input>,
@@ -35,7 +38,7 @@ struct V2Properties {
     experiment_name: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default, JsonSchema, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct V2Input {
     job_input_type: Option<String>,
@@ -43,7 +46,7 @@ struct V2Input {
     value: Option<Value>,
 }
 
-#[derive(Debug, Default, Deserialize, Serialize)]
+#[derive(Debug, Default, JsonSchema, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct V2Output {
     job_output_type: Option<String>,
@@ -138,24 +141,65 @@ fn bounded(values: usize) -> Result<(), String> {
 }
 
 /// A job as clients of batch endpoints read it.
-pub(super) fn job(
-    endpoint: &str,
-    deployment: &str,
-    run: &RunId,
-    status: Status,
-    more: &Value,
-) -> Value {
-    let id = format!(
-        "{}/endpoints/{endpoint}/jobs/{run}",
-        auria_core::protocol::API
-    );
-    let mut properties = json!({
-        "displayName": run, "status": status, "deployment": deployment, "isArchived": false,
-    });
-    if let (Some(into), Some(from)) = (properties.as_object_mut(), more.as_object()) {
-        into.extend(from.clone());
-    }
-    json!({"id": id, "name": run, "type": "job", "properties": properties})
+#[derive(Debug, JsonSchema, Serialize)]
+pub(super) struct Job {
+    /// Its address.
+    pub(super) id: String,
+    /// Its run.
+    pub(super) name: RunId,
+    #[serde(rename = "type")]
+    pub(super) kind: JobKind,
+    pub(super) properties: JobProperties,
+}
+
+/// What it is, as those clients name it.
+#[derive(Debug, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum JobKind {
+    Job,
+}
+
+#[derive(Debug, JsonSchema, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct JobProperties {
+    pub(super) display_name: RunId,
+    pub(super) status: Status,
+    pub(super) deployment: String,
+    pub(super) version: u64,
+    pub(super) is_archived: bool,
+    pub(super) created_time: Timestamp,
+    pub(super) start_time_utc: Option<Timestamp>,
+    pub(super) end_time_utc: Option<Timestamp>,
+    pub(super) outputs: BTreeMap<String, JobOutput>,
+    /// Where it stands in the queue, of one that waits.
+    pub(super) queue: Option<Place>,
+}
+
+/// An output of a job.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(super) struct JobOutput {
+    /// Where its file is answered.
+    pub(super) href: String,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) digest: Digest,
+    #[serde(rename = "type")]
+    pub(super) data_type: DataType,
+}
+
+/// What a published pipeline of the first kind answers.
+#[derive(Debug, JsonSchema, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Submitted {
+    pub(super) id: RunId,
+    pub(super) run_id: RunId,
+    pub(super) status: SubmittedStatus,
+}
+
+#[derive(Debug, JsonSchema, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct SubmittedStatus {
+    pub(super) status_detail: Status,
 }
 
 #[cfg(test)]

@@ -1,24 +1,25 @@
 //! Ways for data that is not seen here whole: signed URLs, and uploads in parts.
 
 use super::{Caller, Rights, Served, Verb, arrived, few, object, written};
+use crate::api::extract::Asked;
 use crate::body::Taken;
 use crate::problem::Refusal;
 use auria_core::protocol::{
     BeginParts, Begun, CompleteParts, LARGEST_PART, MOST_PARTS, MOST_SIGNED, PartTaken, Sign,
-    SignFor, SignRequest, Signed,
+    SignFor, SignRequest, Signed, Written,
 };
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Query, State};
-use axum::response::Response;
+use axum::extract::{Extension, State};
 use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::time::Duration;
 
 /// How long a signed URL lives: less than the quarter of an hour that the protocol allows,
 /// since whoever holds one asks for another when it has grown old.
 const URL_LIFE: Duration = Duration::from_secs(10 * 60);
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 pub(super) struct PartQuery {
     path: String,
     upload: String,
@@ -103,7 +104,7 @@ pub(super) async fn begin(
 pub(super) async fn part(
     State(served): State<Served>,
     Extension(caller): Caller,
-    Query(query): Query<PartQuery>,
+    Asked(query): Asked<PartQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<PartTaken>, Refusal> {
@@ -124,7 +125,7 @@ pub(super) async fn complete(
     State(served): State<Served>,
     Extension(caller): Caller,
     asked: Taken<CompleteParts>,
-) -> Result<Response, Refusal> {
+) -> Result<Json<Written>, Refusal> {
     let CompleteParts {
         path,
         upload,

@@ -10,16 +10,18 @@ mod trigger;
 mod windows;
 
 pub use routes::Schedules;
+pub(crate) use routes::{Shown, described};
 pub use trigger::{Frequency, Ticks, Times, Trigger};
 
 use crate::decisions;
 use auria_core::{Digest, RunId, Timestamp};
 use auria_store::{Store, StoreError, served};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// What is done about ticks that came while no server was there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Missed {
     /// Each is fired.
@@ -32,7 +34,7 @@ pub enum Missed {
 }
 
 /// What is done where the run of an earlier tick goes on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Concurrency {
     /// Both run.
@@ -45,7 +47,7 @@ pub enum Concurrency {
 }
 
 /// What a schedule is: never changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Definition {
     /// For people.
     #[serde(default)]
@@ -106,7 +108,7 @@ pub enum Decision {
 }
 
 /// A schedule as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Schedule {
     /// Its name.
     pub name: String,
@@ -121,7 +123,7 @@ pub struct Schedule {
 }
 
 /// A tick: what came of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 pub struct Tick {
     /// When it was due.
     pub due: Timestamp,

@@ -3,18 +3,18 @@
 use super::{Definition, Schedule, ScheduleError, Tick, create, delete, enable, list, show};
 use crate::access::{Access, Principal};
 use crate::api::extract::Said;
-use crate::api::resources::{NotTaken, accepted, invalid};
+use crate::api::resources::{NotTaken, Taken, accepted, invalid};
 use crate::api::{Action, Api};
+use crate::openapi::{About, Routes};
 use crate::problem::Refusal;
 use crate::submission::{has_files, new_run};
-use auria_core::Timestamp;
+use auria_core::{RunId, Timestamp};
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -43,14 +43,8 @@ impl Schedules {
     }
 
     /// What it answers, below the API's base.
-    pub fn routes(&self) -> Router {
-        Router::new()
-            .route("/schedules", get(listed).post(made))
-            .route("/schedules/{name}", get(shown).delete(gone))
-            .route("/schedules/{name}/enable", post(enabled))
-            .route("/schedules/{name}/disable", post(disabled))
-            .route("/schedules/{name}/trigger", post(triggered))
-            .with_state(self.clone())
+    pub fn routes(&self) -> Routes {
+        self.access.known(described().with_state(self.clone()))
     }
 
     async fn may(&self, headers: &HeaderMap, action: Action) -> Result<Principal, Refusal> {
@@ -60,6 +54,50 @@ impl Schedules {
     async fn note(&self, who: &Principal, what: &str, to: &str) {
         self.access.note(who, what, to).await;
     }
+}
+
+/// What it does.
+pub(crate) fn described() -> Routes<Schedules> {
+    Routes::new()
+        .get(
+            "/schedules",
+            listed,
+            About::new("listSchedules", "All schedules"),
+        )
+        .post(
+            "/schedules",
+            made,
+            About::new("createSchedule", "Makes a schedule").status(201),
+        )
+        .get(
+            "/schedules/{name}",
+            shown,
+            About::new("showSchedule", "A schedule, its next ticks and its last"),
+        )
+        .delete(
+            "/schedules/{name}",
+            gone,
+            About::new("deleteSchedule", "Ends a schedule; its runs stay"),
+        )
+        .post(
+            "/schedules/{name}/enable",
+            enabled,
+            About::new("enableSchedule", "Lets a schedule fire"),
+        )
+        .post(
+            "/schedules/{name}/disable",
+            disabled,
+            About::new("disableSchedule", "Lets a schedule fire no more"),
+        )
+        .post(
+            "/schedules/{name}/trigger",
+            triggered,
+            About::new(
+                "triggerSchedule",
+                "Makes a run now, whatever the clock says",
+            )
+            .answers::<Taken>(202, "It is taken, and waits for its turn."),
+        )
 }
 
 fn refusal(error: ScheduleError) -> Refusal {
@@ -81,8 +119,9 @@ async fn listed(
     list(schedules.api.store()).await.map(Json).map_err(refusal)
 }
 
-#[derive(Deserialize)]
+#[derive(JsonSchema, Deserialize)]
 struct NewBody {
+    #[schemars(regex(pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$"))]
     name: String,
     /// Whether it does not fire yet.
     #[serde(default)]
@@ -95,7 +134,7 @@ async fn made(
     State(schedules): State<Schedules>,
     headers: HeaderMap,
     Said(body): Said<NewBody>,
-) -> Result<(StatusCode, Json<Whole>), Refusal> {
+) -> Result<(StatusCode, Json<Shown>), Refusal> {
     let who = schedules.may(&headers, Action::Create).await?;
     let (store, now) = (schedules.api.store(), schedules.access.now());
     has_files(
@@ -118,24 +157,24 @@ async fn made(
     Ok((StatusCode::CREATED, Json(whole)))
 }
 
-#[derive(Serialize)]
-struct Whole {
+#[derive(JsonSchema, Serialize)]
+pub(crate) struct Shown {
     #[serde(flatten)]
-    schedule: Schedule,
+    pub(crate) schedule: Schedule,
     /// The next ticks, whether it fires or not.
-    next: Vec<Timestamp>,
+    pub(crate) next: Vec<Timestamp>,
     /// The last ticks, newest first.
-    ticks: Vec<Tick>,
+    pub(crate) ticks: Vec<Tick>,
 }
 
-async fn whole(schedules: &Schedules, name: &str) -> Result<Whole, Refusal> {
+async fn whole(schedules: &Schedules, name: &str) -> Result<Shown, Refusal> {
     let schedule = show(schedules.api.store(), name).await.map_err(refusal)?;
     let next = schedules.next(name, NEXT).await.map_err(refusal)?;
     let ticks = schedules.ticks(name, schedules.access.now()).await;
     let mut ticks = ticks.map_err(|error| Refusal::of(&error))?;
     ticks.reverse();
     ticks.truncate(LAST);
-    Ok(Whole {
+    Ok(Shown {
         schedule,
         next,
         ticks,
@@ -146,76 +185,115 @@ async fn shown(
     State(schedules): State<Schedules>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<Whole>, Refusal> {
+) -> Result<Json<Shown>, Refusal> {
     schedules.may(&headers, Action::Read).await?;
     whole(&schedules, &name).await.map(Json)
+}
+
+/// That a schedule is no more.
+#[derive(JsonSchema, Serialize)]
+struct Gone {
+    name: String,
+    deleted: bool,
 }
 
 async fn gone(
     State(schedules): State<Schedules>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<Value>, Refusal> {
+) -> Result<Json<Gone>, Refusal> {
     let who = schedules.may(&headers, Action::Create).await?;
     delete(schedules.api.store(), &name)
         .await
         .map_err(refusal)?;
     schedules.note(&who, "schedule.delete", &name).await;
     schedules.changed.notify_one();
-    Ok(Json(json!({"name": name, "deleted": true})))
+    Ok(Json(Gone {
+        name,
+        deleted: true,
+    }))
 }
 
-async fn switch(
+async fn switched(
     schedules: &Schedules,
     name: &str,
     headers: &HeaderMap,
     on: bool,
-) -> Result<Json<Whole>, Refusal> {
+) -> Result<Json<Shown>, Refusal> {
     let who = schedules.may(headers, Action::Create).await?;
-    let now = schedules.access.now();
-    enable(schedules.api.store(), name, on, now)
-        .await
-        .map_err(refusal)?;
-    let what = if on {
-        "schedule.enable"
-    } else {
-        "schedule.disable"
-    };
-    schedules.note(&who, what, name).await;
-    schedules.changed.notify_one();
+    schedules.switch(name, &who, on).await?;
     whole(schedules, name).await.map(Json)
+}
+
+impl Schedules {
+    /// Lets a schedule fire, or not, for somebody who may say so.
+    pub(crate) async fn switch(
+        &self,
+        name: &str,
+        who: &Principal,
+        on: bool,
+    ) -> Result<(), Refusal> {
+        let now = self.access.now();
+        let done = enable(self.api.store(), name, on, now).await;
+        done.map_err(refusal)?;
+        let what = if on {
+            "schedule.enable"
+        } else {
+            "schedule.disable"
+        };
+        self.note(who, what, name).await;
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Makes a run now, for somebody who may: no tick, and no policy of ticks.
+    pub(crate) async fn trigger(&self, name: &str, who: &Principal) -> Result<RunId, NotTaken> {
+        let schedule = show(self.api.store(), name).await.map_err(refusal)?;
+        let run = new_run(name, self.access.now());
+        let run = self.start(&schedule, &run).await?;
+        self.note(who, "schedule.trigger", name).await;
+        Ok(run)
+    }
+
+    /// A schedule, its next ticks and its last.
+    pub(crate) async fn one(&self, name: &str) -> Result<Shown, Refusal> {
+        whole(self, name).await
+    }
+
+    /// All schedules, each with its ticks.
+    pub(crate) async fn all(&self) -> Result<Vec<Shown>, Refusal> {
+        let mut all = Vec::new();
+        for schedule in list(self.api.store()).await.map_err(refusal)? {
+            all.push(whole(self, &schedule.name).await?);
+        }
+        Ok(all)
+    }
 }
 
 async fn enabled(
     State(schedules): State<Schedules>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<Whole>, Refusal> {
-    switch(&schedules, &name, &headers, true).await
+) -> Result<Json<Shown>, Refusal> {
+    switched(&schedules, &name, &headers, true).await
 }
 
 async fn disabled(
     State(schedules): State<Schedules>,
     Path(name): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<Whole>, Refusal> {
-    switch(&schedules, &name, &headers, false).await
+) -> Result<Json<Shown>, Refusal> {
+    switched(&schedules, &name, &headers, false).await
 }
 
-/// Makes a run now: no tick, and no policy of ticks.
 async fn triggered(
     State(schedules): State<Schedules>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let who = schedules.may(&headers, Action::Create).await?;
-    let schedule = show(schedules.api.store(), &name).await.map_err(refusal)?;
-    let run = new_run(&name, schedules.access.now());
-    match schedules.start(&schedule, &run).await {
-        Ok(run) => {
-            schedules.note(&who, "schedule.trigger", &name).await;
-            Ok(accepted(&schedules.api.taken(&run)))
-        }
+    match schedules.trigger(&name, &who).await {
+        Ok(run) => Ok(accepted(&schedules.api.taken(&run))),
         Err(NotTaken::Refused(refusal)) => Err(refusal),
         Err(NotTaken::Invalid {
             message,

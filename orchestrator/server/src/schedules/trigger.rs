@@ -11,13 +11,14 @@ use auria_core::Timestamp;
 use jiff::civil::{Date, DateTime, Time, Weekday};
 use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp as Moment, ToSpan};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Days that are looked ahead for the next tick: a leap day may be eight years away.
 const AHEAD: i32 = 366 * 9;
 
 /// `trigger` of a schedule file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Trigger {
     /// By a cron expression.
@@ -56,7 +57,7 @@ pub enum Trigger {
 }
 
 /// Of a recurrence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Frequency {
     /// Minutes.
@@ -72,7 +73,7 @@ pub enum Frequency {
 }
 
 /// Times of a recurrence by days, weeks or months.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Times {
     hours: OneOrMany<i8>,
@@ -81,11 +82,35 @@ pub struct Times {
     month_days: OneOrMany<i8>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema, Serialize, Deserialize)]
 #[serde(untagged)]
 enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),
+}
+
+impl Times {
+    /// As a person says it: ` at 6:00, 18:00 on Monday`.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let (hours, minutes) = (self.hours.all(), self.minutes.all());
+        let minutes = if minutes.is_empty() { vec![0] } else { minutes };
+        let times = hours.iter().flat_map(|hour| {
+            let times = minutes.iter();
+            times.map(move |minute| format!("{hour}:{minute:02}"))
+        });
+        let times: Vec<String> = times.collect();
+        let mut days = self.week_days.all();
+        days.extend(self.month_days.all().iter().map(|day| format!("day {day}")));
+        let mut told = String::new();
+        if !times.is_empty() {
+            told += &format!(" at {}", times.join(", "));
+        }
+        if !days.is_empty() {
+            told += &format!(" on {}", days.join(", "));
+        }
+        told
+    }
 }
 
 impl<T> Default for OneOrMany<T> {
