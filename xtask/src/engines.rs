@@ -68,6 +68,31 @@ const WHEELS: [&str; 23] = [
     "zstandard==0.25.0",
 ];
 
+/// The path of Debian's Chromium, installed if absent; the reason where this machine cannot.
+pub(crate) fn chromium() -> anyhow::Result<Result<String, String>> {
+    let path = "/usr/bin/chromium";
+    if Path::new(path).exists() {
+        return Ok(Ok(path.to_owned()));
+    }
+    if !nix::unistd::getuid().is_root() || !is_program("apt-get") {
+        let why = "it comes from Debian's packages, which root installs";
+        return Ok(Err(why.to_owned()));
+    }
+    let _held = lock::installing()?;
+    say("installing Debian's package chromium (a browser for the tests of pages)");
+    run(Command::new("apt-get").args(["update", "-qq"]))?;
+    run(Command::new("apt-get")
+        .args([
+            "install",
+            "-y",
+            "-qq",
+            "--no-install-recommends",
+            "chromium",
+        ])
+        .env("DEBIAN_FRONTEND", "noninteractive"))?;
+    Ok(Ok(path.to_owned()))
+}
+
 /// Installs what is missing; the reason where this machine cannot.
 pub(crate) fn install() -> anyhow::Result<Option<String>> {
     if !nix::unistd::getuid().is_root() {

@@ -136,7 +136,7 @@ impl Part {
                 },
                 &[],
             ),
-            Self::Server => run_programs(|p| p.is_below("tests") && p.is_server(), &[]),
+            Self::Server => server(),
             Self::Containers => containers(),
             Self::Cluster => on_cluster(),
         }
@@ -196,6 +196,24 @@ fn setup() -> anyhow::Result<Outcome> {
         cluster::prepare()?;
     }
     Ok(outcome)
+}
+
+/// Where a browser cannot be had, the tests of pages are skipped.
+fn server() -> anyhow::Result<Outcome> {
+    let mut left_out = Outcome::default();
+    let mut variables = vec![("AURIA_TEST_SCHEMATHESIS", tools::schemathesis()?)];
+    match engines::chromium()? {
+        Ok(chromium) => {
+            variables.push(("AURIA_TEST_CHROMIUM", chromium));
+            variables.push(("AURIA_TEST_PLAYWRIGHT", tools::playwright()?));
+        }
+        Err(why) => left_out.notes.push(format!("no browser: {why}")),
+    }
+    left_out.add(&run_programs(
+        |program| program.is_below("tests") && program.is_server(),
+        &variables,
+    )?);
+    Ok(left_out)
 }
 
 /// Where engines cannot be had, each of these tests says so and is skipped.

@@ -1,37 +1,61 @@
-//! Plain pages for people, rendered here, without a script: runs, a run with its graph, logs.
+//! Pages for people, rendered here: runs, a run with its graph, its steps, time, logs, outputs
+//! and measures; endpoints with a form of what they take; schedules. They work without the
+//! one small script, which only keeps what is shown up to date.
+//!
 //! Whoever shows a token once is known by a cookie, which names a session in this server's
-//! memory and never the token. Everything that users or steps wrote is text.
+//! memory and never the token. Everything that users or steps wrote is text, or a picture.
 
+mod asset;
+mod endpoints;
+pub(crate) mod files;
 mod graph;
+mod plots;
+mod run;
+mod runs;
+mod schedules;
 mod session;
-mod views;
+mod shell;
+mod step;
+mod timeline;
 
-use crate::access::Access;
+pub(crate) use asset::asset;
+pub(crate) use session::is_foreign;
+
+use crate::access::{Access, Principal};
 use crate::api::extract::Asked;
-use crate::api::resources::ListQuery;
+use crate::api::resources::{ListQuery, NotTaken};
 use crate::api::{Action, Api};
+use crate::endpoints::Endpoints;
 use crate::problem::Refusal;
+use crate::schedules::Schedules;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use maud::Markup;
 use serde::Deserialize;
 use session::Sessions;
+use shell::Room;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A form with a token is no longer.
-const LARGEST_FORM: usize = 4096;
-/// What a page may do: show itself, with this server's own style.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
-                      frame-ancestors 'none'; base-uri 'none'";
+/// A form is no longer.
+const LARGEST_FORM: usize = 64 * 1024;
+/// What a page may do: show itself, with this server's own style, script and pictures.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; \
+                      connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+/// Runs of an endpoint that its page names.
+const JOBS: usize = 10;
 
 /// The pages of a server. Clones are the same.
 #[derive(Clone)]
 pub struct Pages {
     api: Api,
     access: Arc<Access>,
+    endpoints: Endpoints,
+    schedules: Schedules,
     sessions: Arc<Sessions>,
 }
 
@@ -42,12 +66,14 @@ impl std::fmt::Debug for Pages {
 }
 
 impl Pages {
-    /// The pages of what `api` answers.
+    /// The pages of what these answer.
     #[must_use]
-    pub fn new(api: Api, access: Arc<Access>) -> Self {
+    pub fn new(api: Api, access: Arc<Access>, endpoints: Endpoints, schedules: Schedules) -> Self {
         Self {
             api,
             access,
+            endpoints,
+            schedules,
             sessions: Arc::default(),
         }
     }
@@ -55,39 +81,92 @@ impl Pages {
     /// What it answers, below no base.
     pub fn router(&self) -> Router {
         Router::new()
-            .route("/", get(runs))
+            .route("/", get(list))
             .route("/login", get(ask).post(enter))
-            .route("/style.css", get(style))
-            .route("/run/{run}", get(run))
-            .route("/run/{run}/logs", get(logs))
+            .route("/logout", post(leave))
+            .route("/run/{run}", get(show))
+            .route("/run/{run}/step", get(show_step))
+            .route("/run/{run}/file", get(file))
+            .route("/run/{run}/events", get(events))
+            .route("/run/{run}/logs", get(log))
+            .route("/run/{run}/logs/text", get(log_text))
+            .route("/run/{run}/cancel", post(cancel))
+            .route("/run/{run}/retry", post(retry))
+            .route("/endpoints", get(all_endpoints))
+            .route("/endpoints/{name}", get(endpoint).post(invoke))
+            .route("/schedules", get(all_schedules))
+            .route("/schedules/{name}", get(schedule))
+            .route("/schedules/{name}/{act}", post(change_schedule))
+            .merge(asset::routes())
             .layer(DefaultBodyLimit::max(LARGEST_FORM))
             .with_state(self.clone())
     }
+}
 
-    /// What a caller is answered who may not look: where it may say who it is.
-    async fn turned_away(&self, headers: &HeaderMap) -> Option<Response> {
-        let Some(token) = self.sessions.token(headers) else {
-            return Some(Redirect::to("/login").into_response());
-        };
-        match self.access.principal(&token).await {
-            Ok(principal) if principal.may(Action::Read) => None,
+/// Somebody who may look.
+struct Viewer {
+    principal: Principal,
+    token: Arc<str>,
+}
+
+impl Viewer {
+    fn may_change(&self) -> bool {
+        self.principal.may(Action::Create)
+    }
+}
+
+impl FromRequestParts<Pages> for Viewer {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, pages: &Pages) -> Result<Self, Response> {
+        let ask = || Redirect::to("/login").into_response();
+        let token = pages.sessions.token(&parts.headers).ok_or_else(ask)?;
+        match pages.access.principal(&token).await {
+            Ok(principal) if principal.may(Action::Read) => Ok(Self { principal, token }),
             Ok(_) => {
-                let why = views::refused("This token may not look at runs.");
-                Some(page(StatusCode::FORBIDDEN, &why))
+                let why = "This token may not look at runs.";
+                let why = shell::refused(Room::Outside, "Not here", why);
+                Err(page(StatusCode::FORBIDDEN, &why))
             }
-            Err(_) => Some(Redirect::to("/login").into_response()),
+            Err(_) => Err(ask()),
         }
     }
 }
 
+/// Somebody who may change something, by a form of these pages.
+struct Actor(Viewer);
+
+impl FromRequestParts<Pages> for Actor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, pages: &Pages) -> Result<Self, Response> {
+        if session::is_foreign(&parts.headers) {
+            return Err(foreign());
+        }
+        let viewer = Viewer::from_request_parts(parts, pages).await?;
+        if viewer.may_change() {
+            return Ok(Self(viewer));
+        }
+        let why = "This token may look, and change nothing: that needs the scope submit.";
+        let why = shell::refused(Room::Runs, "Not for this token", why);
+        Err(page(StatusCode::FORBIDDEN, &why))
+    }
+}
+
+fn foreign() -> Response {
+    let why = "This came from another site.";
+    let why = shell::refused(Room::Outside, "Not here", why);
+    page(StatusCode::FORBIDDEN, &why)
+}
+
 /// A page with the headers that every page has.
-fn page(status: StatusCode, markup: &Markup) -> Response {
+pub(crate) fn page(status: StatusCode, markup: &Markup) -> Response {
     let mut response = (status, axum::response::Html(markup.0.clone())).into_response();
     let headers = response.headers_mut();
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
@@ -95,38 +174,42 @@ fn page(status: StatusCode, markup: &Markup) -> Response {
     response
 }
 
-fn failed(refusal: &Refusal) -> Response {
-    let why = refusal.document().detail.unwrap_or_default();
-    page(refusal.status(), &views::refused(&why))
+fn failed(room: Room, refusal: &Refusal) -> Response {
+    let document = refusal.document();
+    let why = document.detail.unwrap_or_default();
+    page(
+        refusal.status(),
+        &shell::refused(room, &document.title, &why),
+    )
 }
 
-async fn style() -> Response {
-    let css = HeaderValue::from_static("text/css; charset=utf-8");
-    let mut response = views::STYLE.into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, css);
-    response
+fn answered(room: Room, made: Result<Markup, Refusal>) -> Response {
+    match made {
+        Ok(markup) => page(StatusCode::OK, &markup),
+        Err(refusal) => failed(room, &refusal),
+    }
 }
 
 async fn ask() -> Response {
-    page(StatusCode::OK, &views::login(false))
+    page(StatusCode::OK, &shell::login(false))
+}
+
+/// The fields of a form.
+fn fields(body: &str) -> BTreeMap<String, String> {
+    url::form_urlencoded::parse(body.as_bytes())
+        .into_owned()
+        .collect()
 }
 
 async fn enter(State(pages): State<Pages>, headers: HeaderMap, body: String) -> Response {
     // A form of another page does not let anybody in here.
     if session::is_foreign(&headers) {
-        return page(
-            StatusCode::FORBIDDEN,
-            &views::refused("This came from another site."),
-        );
+        return foreign();
     }
-    let mut fields = url::form_urlencoded::parse(body.as_bytes());
-    let token = fields.find(|(name, _)| name == "token");
-    let token = token
-        .map(|(_, value)| value.trim().to_owned())
-        .unwrap_or_default();
-    let token = token.as_str();
+    let fields = fields(&body);
+    let token = fields.get("token").map_or("", |token| token.trim());
     if pages.access.principal(token).await.is_err() {
-        return page(StatusCode::UNAUTHORIZED, &views::login(true));
+        return page(StatusCode::UNAUTHORIZED, &shell::login(true));
     }
     let mut response = Redirect::to("/").into_response();
     let cookie = pages.sessions.begin(token);
@@ -136,54 +219,280 @@ async fn enter(State(pages): State<Pages>, headers: HeaderMap, body: String) -> 
     response
 }
 
-async fn runs(
-    State(pages): State<Pages>,
-    headers: HeaderMap,
-    Asked(query): Asked<ListQuery>,
-) -> Response {
-    if let Some(response) = pages.turned_away(&headers).await {
-        return response;
+async fn leave(State(pages): State<Pages>, headers: HeaderMap) -> Response {
+    if session::is_foreign(&headers) {
+        return foreign();
     }
-    match crate::api::resources::page(&pages.api, query).await {
-        Ok(found) => page(StatusCode::OK, &views::runs(&found)),
-        Err(refusal) => failed(&refusal),
+    pages.sessions.end(&headers);
+    Redirect::to("/login").into_response()
+}
+
+async fn list(State(pages): State<Pages>, _: Viewer, Asked(query): Asked<RunsQuery>) -> Response {
+    let made = async {
+        let query = query.list()?;
+        let found = crate::api::resources::page(&pages.api, &query).await?;
+        Ok(runs::list(&found, &query))
+    };
+    answered(Room::Runs, made.await)
+}
+
+/// A form's fields: those that were left alone are empty.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RunsQuery {
+    after: String,
+    status: String,
+    experiment: String,
+    pipeline: String,
+}
+
+impl RunsQuery {
+    fn list(self) -> Result<ListQuery, Refusal> {
+        let filled = |text: String| (!text.is_empty()).then_some(text);
+        let status = filled(self.status).map(|text| {
+            serde_json::from_value(text.into())
+                .map_err(|_| Refusal::new(StatusCode::BAD_REQUEST, "there is no such status"))
+        });
+        Ok(ListQuery {
+            limit: None,
+            after: filled(self.after),
+            status: status.transpose()?,
+            experiment: filled(self.experiment),
+            pipeline: filled(self.pipeline),
+        })
     }
 }
 
-async fn run(State(pages): State<Pages>, headers: HeaderMap, Path(run): Path<String>) -> Response {
-    if let Some(response) = pages.turned_away(&headers).await {
-        return response;
-    }
-    let shown = async {
+async fn show(State(pages): State<Pages>, viewer: Viewer, Path(run): Path<String>) -> Response {
+    let made = async {
         let run = pages.api.run(&run).await?;
-        let report = pages.api.report(&run).await?;
-        Ok::<_, Refusal>(views::run(&report, &graph::of(&run.plan, &report)))
+        run::page(&pages.api, &run, viewer.may_change()).await
     };
-    match shown.await {
-        Ok(markup) => page(StatusCode::OK, &markup),
-        Err(refusal) => failed(&refusal),
+    answered(Room::Runs, made.await)
+}
+
+#[derive(Deserialize)]
+struct StepQuery {
+    step: String,
+}
+
+async fn show_step(
+    State(pages): State<Pages>,
+    _: Viewer,
+    Path(run): Path<String>,
+    Asked(query): Asked<StepQuery>,
+) -> Response {
+    let made = async {
+        let run = pages.api.run(&run).await?;
+        let path = crate::api::resources::step_of(&run, &query.step)?;
+        step::page(&pages.api, &run, &path).await
+    };
+    answered(Room::Runs, made.await)
+}
+
+#[derive(Deserialize)]
+struct FileQuery {
+    step: String,
+    output: String,
+    path: Option<String>,
+    #[serde(default)]
+    show: bool,
+}
+
+async fn file(
+    State(pages): State<Pages>,
+    _: Viewer,
+    Path(run): Path<String>,
+    Asked(query): Asked<FileQuery>,
+) -> Response {
+    let (api, path) = (&pages.api, query.path.as_deref());
+    let answer = async {
+        let run = api.run(&run).await?;
+        let made = api.made(&run, &query.step, &query.output).await?;
+        match query.show {
+            true => files::show(api, &made, path).await,
+            false => crate::api::outputs::answer(api, &made, path).await,
+        }
+    };
+    answer.await.unwrap_or_else(|why| failed(Room::Runs, &why))
+}
+
+async fn events(State(pages): State<Pages>, viewer: Viewer, Path(run): Path<String>) -> Response {
+    let answer = crate::api::events::of(&pages.api, viewer.token, &run);
+    match answer {
+        Ok(events) => events.into_response(),
+        Err(refusal) => refusal.into_response(),
     }
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct LogsQuery {
     step: Option<String>,
 }
 
-async fn logs(
+async fn log(
     State(pages): State<Pages>,
-    headers: HeaderMap,
+    _: Viewer,
     Path(run): Path<String>,
     Asked(query): Asked<LogsQuery>,
 ) -> Response {
-    if let Some(response) = pages.turned_away(&headers).await {
-        return response;
-    }
-    let Some(token) = pages.sessions.token(&headers) else {
-        return Redirect::to("/login").into_response();
+    let made = async {
+        let run = pages.api.run(&run).await?;
+        if let Some(step) = &query.step {
+            crate::api::resources::step_of(&run, step)?;
+        }
+        Ok(run::log(run.run.as_str(), query.step.as_deref()))
     };
+    answered(Room::Runs, made.await)
+}
+
+async fn log_text(
+    State(pages): State<Pages>,
+    viewer: Viewer,
+    Path(run): Path<String>,
+    Asked(query): Asked<LogsQuery>,
+) -> Response {
     // As text, in a stream, to the run's end.
-    let answered = crate::api::logs::of(pages.api.clone(), token, &run, query.step, true).await;
-    answered.unwrap_or_else(|refusal| failed(&refusal))
+    let api = pages.api.clone();
+    let answer = crate::api::logs::of(api, viewer.token, &run, query.step, true).await;
+    answer.unwrap_or_else(|refusal| failed(Room::Runs, &refusal))
+}
+
+async fn cancel(State(pages): State<Pages>, actor: Actor, Path(run): Path<String>) -> Response {
+    let user = actor.0.principal.user();
+    match pages.api.cancel(&run, &user).await {
+        Ok(()) => Redirect::to(&format!("/run/{run}")).into_response(),
+        Err(refusal) => failed(Room::Runs, &refusal),
+    }
+}
+
+async fn retry(State(pages): State<Pages>, actor: Actor, Path(run): Path<String>) -> Response {
+    let user = actor.0.principal.user();
+    match pages.api.again(&user, &run, &[], &HeaderMap::new()).await {
+        Ok(run) => Redirect::to(&format!("/run/{run}")).into_response(),
+        Err(refusal) => failed(Room::Runs, &refusal),
+    }
+}
+
+async fn all_endpoints(State(pages): State<Pages>, _: Viewer) -> Response {
+    let found = crate::endpoints::list(pages.api.store()).await;
+    let found = found.map_err(crate::endpoints::refusal);
+    answered(Room::Endpoints, found.map(|found| endpoints::list(&found)))
+}
+
+/// The page of an endpoint, with what was given to it and what is wrong with that.
+async fn shown_endpoint(
+    pages: &Pages,
+    viewer: &Viewer,
+    name: &str,
+    given: &BTreeMap<String, String>,
+    wrong: Option<&str>,
+) -> Result<Markup, Refusal> {
+    let store = pages.api.store();
+    let found = crate::endpoints::show(store, name).await;
+    let found = found.map_err(crate::endpoints::refusal)?;
+    let form = pages.endpoints.takes(&found).await;
+    let query = ListQuery {
+        limit: Some(JOBS),
+        experiment: Some(name.to_owned()),
+        ..ListQuery::default()
+    };
+    let jobs = crate::api::resources::page(&pages.api, &query).await?;
+    let may = viewer.principal.may_invoke(name);
+    Ok(endpoints::page(
+        &found, &form, given, wrong, may, &jobs.runs,
+    ))
+}
+
+async fn endpoint(
+    State(pages): State<Pages>,
+    viewer: Viewer,
+    Path(name): Path<String>,
+) -> Response {
+    let made = shown_endpoint(&pages, &viewer, &name, &BTreeMap::new(), None).await;
+    answered(Room::Endpoints, made)
+}
+
+async fn invoke(
+    State(pages): State<Pages>,
+    actor: Actor,
+    Path(name): Path<String>,
+    body: String,
+) -> Response {
+    let Actor(viewer) = actor;
+    let given: BTreeMap<String, String> = fields(&body)
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix("input.")?.to_owned(), value)))
+        .collect();
+    let taken = pages
+        .endpoints
+        .invoke(&name, &viewer.principal, &given)
+        .await;
+    let (status, why) = match taken {
+        Ok(run) => return Redirect::to(&format!("/run/{run}")).into_response(),
+        Err(NotTaken::Refused(refusal)) => {
+            let why = refusal.document().detail.unwrap_or_default();
+            (refusal.status(), why)
+        }
+        Err(NotTaken::Invalid {
+            message,
+            diagnostics,
+        }) => {
+            let found = diagnostics.as_array().into_iter().flatten();
+            let found = found.filter_map(|one| one["message"].as_str());
+            let found: Vec<&str> = found.collect();
+            let why = if found.is_empty() {
+                message
+            } else {
+                found.join("\n")
+            };
+            (StatusCode::UNPROCESSABLE_ENTITY, why)
+        }
+    };
+    match shown_endpoint(&pages, &viewer, &name, &given, Some(&why)).await {
+        Ok(markup) => page(status, &markup),
+        Err(refusal) => failed(Room::Endpoints, &refusal),
+    }
+}
+
+async fn all_schedules(State(pages): State<Pages>, _: Viewer) -> Response {
+    let found = pages.schedules.all().await;
+    answered(Room::Schedules, found.map(|all| schedules::list(&all)))
+}
+
+async fn schedule(
+    State(pages): State<Pages>,
+    viewer: Viewer,
+    Path(name): Path<String>,
+) -> Response {
+    let found = pages.schedules.one(&name).await;
+    let made = found.map(|one| schedules::page(&one, viewer.may_change()));
+    answered(Room::Schedules, made)
+}
+
+async fn change_schedule(
+    State(pages): State<Pages>,
+    actor: Actor,
+    Path((name, act)): Path<(String, String)>,
+) -> Response {
+    let who = &actor.0.principal;
+    let done = match act.as_str() {
+        "trigger" => match pages.schedules.trigger(&name, who).await {
+            Ok(run) => return Redirect::to(&format!("/run/{run}")).into_response(),
+            Err(NotTaken::Refused(refusal)) => Err(refusal),
+            Err(NotTaken::Invalid { message, .. }) => {
+                Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, message))
+            }
+        },
+        "enable" => pages.schedules.switch(&name, who, true).await,
+        "disable" => pages.schedules.switch(&name, who, false).await,
+        _ => Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "nothing is at this path",
+        )),
+    };
+    match done {
+        Ok(()) => Redirect::to(&format!("/schedules/{name}")).into_response(),
+        Err(refusal) => failed(Room::Schedules, &refusal),
+    }
 }

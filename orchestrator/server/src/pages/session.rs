@@ -35,28 +35,39 @@ impl Sessions {
         )
     }
 
+    /// Ends a request's session.
+    pub(super) fn end(&self, headers: &HeaderMap) {
+        if let Some(name) = named(headers) {
+            self.0.remove(&Digest::of(name.as_bytes()));
+        }
+    }
+
     /// The token of a request's session.
     pub(super) fn token(&self, headers: &HeaderMap) -> Option<Arc<str>> {
-        let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
-        let name = cookies.split(';').find_map(|cookie| {
-            let (name, value) = cookie.trim().split_once('=')?;
-            (name == COOKIE).then_some(value)
-        })?;
-        let (token, begun) = self.0.get(&Digest::of(name.as_bytes()))?;
+        let (token, begun) = self.0.get(&Digest::of(named(headers)?.as_bytes()))?;
         (begun.elapsed() < LIFE).then_some(token)
     }
 }
 
+/// The session that a request names.
+fn named(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
+    cookies.split(';').find_map(|cookie| {
+        let (name, value) = cookie.trim().split_once('=')?;
+        (name == COOKIE).then_some(value)
+    })
+}
+
 /// Whether a form was sent by a page of another site.
-pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
+pub(crate) fn is_foreign(headers: &HeaderMap) -> bool {
     let text = |name| {
         headers
             .get(name)
             .and_then(|value: &http::HeaderValue| value.to_str().ok())
     };
-    let site = text(header::HeaderName::from_static("sec-fetch-site"));
-    if site.is_some_and(|site| site != "same-origin" && site != "none") {
-        return true;
+    // Browsers say so themselves, also where they do not name the page.
+    if let Some(site) = text(header::HeaderName::from_static("sec-fetch-site")) {
+        return site != "same-origin" && site != "none";
     }
     match (text(header::ORIGIN), text(header::HOST)) {
         (Some(origin), Some(host)) => origin
