@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
-use crate::libtorch;
 use crate::shell::{binary, cargo, human, installs, root, run, say, show, timed};
+use crate::{libtorch, showing};
 
 #[derive(Args)]
 pub(crate) struct Demo {
@@ -26,6 +26,17 @@ pub(crate) struct Demo {
     /// What the poem is about
     #[arg(long, default_value = "")]
     topic: String,
+    /// Serve Auria's page instead, with three works in it, until Ctrl-C
+    #[arg(long)]
+    serve: bool,
+    /// Where it is served
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8460",
+        requires = "serve"
+    )]
+    listen: String,
 }
 
 impl Demo {
@@ -36,6 +47,9 @@ impl Demo {
         say("building auria-pipeline and the steps (the first time takes minutes)");
         let (done, built) = timed(build_programs);
         done?;
+        if self.serve {
+            return showing::serve(&self.listen);
+        }
         let (report, ran) = timed(|| self.submit());
         let report = report?;
         let shown = show_work(&report)?;

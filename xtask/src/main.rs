@@ -15,9 +15,11 @@ mod lock;
 mod processes;
 mod programs;
 mod purity;
+mod python;
 mod report;
 mod schema;
 mod shell;
+mod showing;
 mod simulate;
 mod test;
 mod tools;
@@ -54,6 +56,7 @@ enum Task {
 Examples:
   cargo xtask demo
   cargo xtask demo --seed 12 --mood sadness --topic rain
+  cargo xtask demo --serve         Auria's page, with three works in it
 
 A second demo with the same inputs reuses what is there, and says so. The runs are kept in .auria/;
 `target/debug/auria-pipeline runs` lists them.")]

@@ -345,6 +345,17 @@ pub struct Serve {
     /// Runs that may wait; more are refused
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub queue: usize,
+    /// Answer visitors without a token at /auria: Auria's page, whose works this endpoint makes
+    #[arg(long, value_name = "ENDPOINT")]
+    pub auria: Option<String>,
+    /// The experiment whose works are the gallery of that page: anybody may see all of them
+    #[arg(
+        long,
+        value_name = "EXPERIMENT",
+        default_value = "auria-kathi",
+        requires = "auria"
+    )]
+    pub auria_works: String,
 }
 
 /// `token`.
@@ -390,6 +401,8 @@ pub enum SchemaKind {
     Config,
     /// What `validate --output json` prints, with the meaning of every code
     Diagnostics,
+    /// The API of `serve`, in OpenAPI 3.1
+    Openapi,
     /// The custom resources of a cluster (YAML)
     Resources,
 }

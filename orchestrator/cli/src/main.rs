@@ -150,6 +150,7 @@ fn schema(kind: SchemaKind) -> Result<u8, Failure> {
         SchemaKind::Component => {
             auria_core::check::json_schema(auria_core::check::SchemaKind::Component)
         }
+        SchemaKind::Openapi => auria_server::openapi(),
         SchemaKind::Config => config::json_schema(),
         SchemaKind::Diagnostics => auria_core::diagnostic::json_schema(),
         SchemaKind::Resources => {

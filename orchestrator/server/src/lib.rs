@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod api;
+pub mod auria;
 mod body;
 pub mod broker;
 mod caller;
@@ -16,6 +17,7 @@ pub mod local;
 pub mod look;
 pub mod names;
 mod objects;
+mod openapi;
 pub mod pages;
 mod problem;
 pub mod replicas;
@@ -30,4 +32,5 @@ pub mod tls;
 
 pub use broker::token::TokenKey;
 pub use listen::Listening;
+pub use openapi::{Routes, openapi};
 pub use problem::Refusal;

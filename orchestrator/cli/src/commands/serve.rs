@@ -7,11 +7,13 @@ use crate::config::Config;
 use crate::drive;
 use crate::edge;
 use crate::failure::{Failure, exit};
+use crate::load::{self, Which};
 use crate::machine::{self, Local};
 use crate::open;
 use crate::planning::{self, Bounds};
 use crate::server;
 use async_trait::async_trait;
+use auria_core::check::{Bound, InputDecl, InputType, Location, ParameterType};
 use auria_core::diagnostic::Diagnostic;
 use auria_core::plan::{DataType, Environment, Plan};
 use auria_core::planner::Target;
@@ -19,11 +21,14 @@ use auria_launcher::runtime::RuntimeRoot;
 use auria_server::Listening;
 use auria_server::access::{Access, limit::Limits, secret};
 use auria_server::api::{Api, ApiOptions, Extras};
+use auria_server::auria::Auria;
 use auria_server::endpoints::Endpoints;
 use auria_server::local::{Executors, LocalOptions, LocalRuns};
 use auria_server::pages::Pages;
 use auria_server::schedules::Schedules;
-use auria_server::submission::{Files, NotSubmitted, Planner, Submission, TargetFacts};
+use auria_server::submission::{
+    Files, InputFacts, InputKind, NotSubmitted, Planner, Submission, TargetFacts,
+};
 use auria_store::runs::{self, RunJson, RunState, Submitter};
 use auria_store::{Access as StoreAccess, ErrorKind, Store, snapshot};
 use std::collections::BTreeSet;
@@ -117,21 +122,47 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
         .routes()
         .merge(endpoints.routes())
         .merge(schedules.routes());
-    let router = api.router_with(beside).merge(endpoints.published());
-    let pages = Pages::new(api.clone(), access.clone());
-    let router = router.merge(pages.router());
+    let router = api.router_with(beside, endpoints.published());
+    let pages = Pages::new(
+        api.clone(),
+        access.clone(),
+        endpoints.clone(),
+        schedules.clone(),
+    );
+    let mut router = router.merge(pages.router());
+    let auria = args
+        .auria
+        .as_deref()
+        .map(|endpoint| Auria::new(api.clone(), endpoints.clone(), endpoint, &args.auria_works));
+    if let Some(auria) = &auria {
+        router = router.merge(auria.router());
+    }
     let limits = Limits::new(access.clone());
     let mut port = Listening::plain(listener, limits.around(router))
         .map_err(|error| Failure::unreachable(format!("listening on {}: {error}", args.listen)))?;
     let left = OwnToken::leave(port.address(), &own)?;
     eprintln!("serves {url} at http://{}", port.address());
+    if args.auria.is_some() {
+        eprintln!("Auria's page: http://{}/auria", port.address());
+    }
     if taken > 0 {
-        eprintln!("takes up {}", crate::load::count(taken, "run"));
+        eprintln!("takes up {}", load::count(taken, "run"));
     }
     let asked = asked_to_end()?;
     let (ends, ending) = watch::channel(false);
+    let mut ends_too = ends.subscribe();
     let drives = async {
-        tokio::join!(runs.clone().run(), schedules.run(ending));
+        let studio = async {
+            match &auria {
+                // It has no end of its own.
+                Some(auria) => tokio::select! {
+                    () = auria.run() => {}
+                    _ = ends_too.wait_for(|ended| *ended) => {}
+                },
+                None => {}
+            }
+        };
+        tokio::join!(runs.clone().run(), schedules.run(ending), studio);
     };
     tokio::pin!(drives);
     let failed = tokio::select! {
@@ -328,6 +359,28 @@ impl Planner for Plans {
         })
     }
 
+    async fn inputs(
+        &self,
+        files: &Files,
+        pipeline: Option<&str>,
+        set: &[String],
+    ) -> Result<Vec<InputFacts>, NotSubmitted> {
+        let Ok(_turn) = self.turns.acquire().await else {
+            return Err(unavailable("the server ends"));
+        };
+        let folder = tempfile::tempdir().map_err(|error| unavailable(&error))?;
+        let file = self.bring(files, folder.path()).await?;
+        let which = pipeline.map_or(Which::First, Which::Named);
+        let checked = load::check_within(&file, which, set, Some(folder.path()));
+        let checked = checked.map_err(|failure| invalid(failure.to_string()))?;
+        let found = checked.pipelines.first();
+        let found = found.ok_or_else(|| invalid("the pipeline is not valid".to_owned()))?;
+        let inputs = found.graph.inputs.iter();
+        Ok(inputs
+            .map(|decl| facts(decl, found.values.get(&decl.name)))
+            .collect())
+    }
+
     async fn target(&self, words: BTreeSet<String>) -> Result<TargetFacts, String> {
         let target = planning::here(words.iter().map(String::as_str));
         match target.map_err(|failure| failure.to_string())? {
@@ -404,6 +457,36 @@ impl Plans {
             message: text,
             diagnostics: diagnostics.unwrap_or_default(),
         }
+    }
+}
+
+/// What is told of an input, and of the value that it has in the pipeline.
+fn facts(decl: &InputDecl, value: Option<&Bound>) -> InputFacts {
+    let shown = |bound: &Bound| match bound {
+        Bound::Literal(literal) => Some(literal.text.clone()),
+        Bound::Data(data) => Some(match &data.location {
+            // As its author wrote it: the folder that it lies in now is nobody's.
+            Location::Local(path) => path.rsplit('/').next().unwrap_or(path).to_owned(),
+            Location::Asset(name) | Location::Uri(name) => name.clone(),
+        }),
+        Bound::Parent { .. } | Bound::Step { .. } => None,
+    };
+    let value = value.or(decl.default.as_ref());
+    let kind = match (decl.input_type, value) {
+        (InputType::Parameter(ParameterType::Integer), _) => InputKind::Integer,
+        (InputType::Parameter(ParameterType::Number), _) => InputKind::Number,
+        (InputType::Parameter(ParameterType::Boolean), _) => InputKind::Boolean,
+        (InputType::Data(_), _) | (_, Some(Bound::Data(_))) => InputKind::Data,
+        _ => InputKind::Text,
+    };
+    InputFacts {
+        name: decl.name.clone(),
+        kind,
+        optional: decl.optional,
+        default: value.and_then(shown),
+        min: decl.min,
+        max: decl.max,
+        choices: decl.choices.iter().map(|one| one.text.clone()).collect(),
     }
 }
 
