@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 
 use crate::python;
+use crate::shell::timed;
 
 /// A program that runs pipelines.
 #[derive(Clone, Debug)]

@@ -153,13 +153,12 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
     let mut ends_too = ends.subscribe();
     let drives = async {
         let studio = async {
-            match &auria {
-                // It has no end of its own.
-                Some(auria) => tokio::select! {
+            // It has no end of its own.
+            if let Some(auria) = &auria {
+                tokio::select! {
                     () = auria.run() => {}
                     _ = ends_too.wait_for(|ended| *ended) => {}
-                },
-                None => {}
+                }
             }
         };
         tokio::join!(runs.clone().run(), schedules.run(ending), studio);
