@@ -55,13 +55,15 @@ def shot(page, name, whole=True):
 def pictures(page):
     """Waits until every picture that is shown is there."""
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
-    page.wait_for_timeout(600)
-    page.evaluate("window.scrollTo(0, 0)")
-    broken = page.evaluate(
+    missing = lambda: page.evaluate(
         """() => [...document.querySelectorAll('img:not([hidden])')]
             .filter((one) => one.src && !(one.complete && one.naturalWidth)).map((one) => one.src)"""
     )
-    check(not broken, f"pictures that do not come: {broken}")
+    try:
+        until(lambda: not missing(), "pictures", 20)
+    except TimeoutError:
+        check(False, f"pictures that do not come: {missing()}")
+    page.evaluate("window.scrollTo(0, 0)")
 
 
 def visit(browser):
