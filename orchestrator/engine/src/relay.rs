@@ -4,7 +4,9 @@
 //! by these traits alone. Nothing here decides or stores anything.
 
 use crate::executor::AttemptEvent;
+use async_trait::async_trait;
 use auria_core::AttemptId;
+use auria_core::outcome::Cause;
 use auria_core::run::AttemptNews;
 
 /// All that a launcher needs to reach the broker.
@@ -35,8 +37,13 @@ pub trait TicketIssuer: Send + Sync {
 }
 
 /// Is told at once what launchers say to the broker, so that the next step does not
-/// wait for a cluster's own report. It must not block, and may forget.
+/// wait for a cluster's own report. It may forget.
+#[async_trait]
 pub trait Wake: Send + Sync {
-    /// What happened to an attempt, as its launcher says.
+    /// What happened to an attempt, as its launcher says. It must not block.
     fn tell(&self, event: AttemptEvent);
+    /// Who took an attempt away whose launcher only knows that somebody did: `Preempted` or
+    /// `Canceled`; none where it is not known to be either. Asked before such an end is
+    /// written, and answered within seconds.
+    async fn taken_by(&self, attempt: &AttemptId) -> Option<Cause>;
 }

@@ -60,6 +60,9 @@ pub(crate) trait Rights: Send + Sync {
     /// Whether it may; the refusal is what it hears.
     async fn may(&self, verb: Verb, path: &StorePath, bytes: Option<&Bytes>)
     -> Result<(), Refusal>;
+    /// What is written instead of a record that the caller may create: where the server knows
+    /// better what happened than the caller can.
+    async fn amended(&self, path: &StorePath, bytes: Bytes) -> Bytes;
     /// Told when a record stands that this caller created or found.
     async fn stands(&self, path: &StorePath, bytes: &Bytes);
 }
@@ -389,6 +392,7 @@ async fn write(
             let (bytes, _room) = served.room().take(&headers, body, LARGEST_BODY).await?;
             arrived(&headers, &bytes)?;
             caller.may(Verb::Create, &path, Some(&bytes)).await?;
+            let bytes = caller.amended(&path, bytes).await;
             create(&served, &*caller, &path, bytes).await
         }
         Some("overwrite") => {

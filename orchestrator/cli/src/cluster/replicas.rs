@@ -1,12 +1,16 @@
 //! A replica that does not drive passes on what launchers tell it, to the one that does: a
 //! step's end starts the next one at once, whichever replica the launcher called.
 
+use async_trait::async_trait;
+use auria_core::AttemptId;
+use auria_core::outcome::Cause;
 use auria_core::protocol::{Heard, REPLICAS, Said};
 use auria_engine::executor::{AttemptEvent, Happened};
 use auria_engine::relay::Wake;
-use auria_kubernetes::Relay;
 use auria_kubernetes::controller::Leads;
+use auria_kubernetes::{Relay, executor};
 use auria_store::remote::{Remote, RemoteOptions};
+use kube::Client;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -27,6 +31,8 @@ pub struct Telling {
     relay: Relay,
     leads: Leads,
     queue: mpsc::Sender<AttemptEvent>,
+    /// The cluster and the namespace in it that Pods are looked up in.
+    pods: Option<(Client, String)>,
 }
 
 /// What opens the other replicas.
@@ -38,20 +44,27 @@ pub struct Others {
 }
 
 impl Telling {
-    /// What the broker tells, and what [`pass_on`] reads.
-    pub fn new(relay: Relay, leads: Leads) -> (Self, mpsc::Receiver<AttemptEvent>) {
+    /// What the broker tells, and what [`pass_on`] reads. Pods are looked up in a namespace of
+    /// a cluster, where one is given.
+    pub fn new(
+        relay: Relay,
+        leads: Leads,
+        pods: Option<(Client, String)>,
+    ) -> (Self, mpsc::Receiver<AttemptEvent>) {
         let (queue, heard) = mpsc::channel(QUEUE);
         (
             Self {
                 relay,
                 leads,
                 queue,
+                pods,
             },
             heard,
         )
     }
 }
 
+#[async_trait]
 impl Wake for Telling {
     fn tell(&self, event: AttemptEvent) {
         let is_log = matches!(event.happened, Happened::Log(_));
@@ -60,6 +73,15 @@ impl Wake for Telling {
             let _ = self.queue.try_send(event.clone());
         }
         self.relay.tell(event);
+    }
+
+    async fn taken_by(&self, attempt: &AttemptId) -> Option<Cause> {
+        // Whoever drives knows what it stopped, and watches all Pods.
+        if let Some(cause) = self.relay.taken_by(attempt).await {
+            return Some(cause);
+        }
+        let (client, namespace) = self.pods.as_ref()?;
+        executor::taken_by(client, namespace, attempt).await
     }
 }
 
@@ -123,9 +145,14 @@ mod tests {
     /// Remembers what it is told.
     struct Heard(Mutex<mpsc::Sender<AttemptEvent>>);
 
+    #[async_trait::async_trait]
     impl Wake for Heard {
         fn tell(&self, event: AttemptEvent) {
             self.0.lock().unwrap().try_send(event).unwrap();
+        }
+
+        async fn taken_by(&self, _: &AttemptId) -> Option<auria_core::outcome::Cause> {
+            None
         }
     }
 
@@ -152,7 +179,7 @@ mod tests {
         let _listening = Listening::start(listener, tls, replicas::router(&token, wake)).unwrap();
 
         let leads = Leads::default();
-        let (telling, heard) = Telling::new(Relay::default(), leads.clone());
+        let (telling, heard) = Telling::new(Relay::default(), leads.clone(), None);
         // While this one drives, or nobody does, nothing is passed on.
         telling.tell(event("own"));
         leads.set(Some(url));
@@ -174,7 +201,7 @@ mod tests {
         assert_eq!(told, (event("first"), event("second")));
 
         // Nobody else is listened to.
-        let (telling, heard) = Telling::new(Relay::default(), leads.clone());
+        let (telling, heard) = Telling::new(Relay::default(), leads.clone(), None);
         telling.tell(event("forged"));
         drop(telling);
         let other = replicas::token(b"another key of thirty-two bytes!").unwrap();

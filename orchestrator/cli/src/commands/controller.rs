@@ -77,7 +77,11 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
     };
     let relay = Relay::default();
     let leads = Leads::default();
-    let (telling, heard) = Telling::new(relay.clone(), leads.clone());
+    let (telling, heard) = Telling::new(
+        relay.clone(),
+        leads.clone(),
+        Some((client.clone(), namespace.clone())),
+    );
     let replicas_token = replicas::token(&keys.tokens)
         .map_err(|error| Failure::unreachable(format!("the Secret {namespace}/{KEYS}: {error}")))?;
     let others = Others {

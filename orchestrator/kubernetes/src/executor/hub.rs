@@ -2,6 +2,7 @@
 //! what is known, then what happens. A launcher's word comes by way of the broker
 //! ([`Wake`]), long before the cluster shows the same. It decides nothing.
 
+use async_trait::async_trait;
 use auria_core::outcome::Cause;
 use auria_core::run::AttemptNews;
 use auria_core::{AttemptId, RunId};
@@ -83,16 +84,21 @@ impl Known {
     fn tell_apart(&self, news: &mut AttemptNews) {
         if let AttemptNews::Ended { end } = news
             && end.cause == Cause::Evicted
+            && let Some(cause) = self.taken_by()
         {
-            if self.stopped {
-                end.cause = Cause::Canceled;
-            } else if self.pod.preempted {
-                end.cause = Cause::Preempted;
-            }
+            end.cause = cause;
         }
+    }
+
+    fn taken_by(&self) -> Option<Cause> {
+        if self.stopped {
+            return Some(Cause::Canceled);
+        }
+        self.pod.preempted.then_some(Cause::Preempted)
     }
 }
 
+#[async_trait]
 impl Wake for Relay {
     fn tell(&self, event: AttemptEvent) {
         let AttemptEvent { attempt, happened } = event;
@@ -100,6 +106,10 @@ impl Wake for Relay {
             Happened::News(news) => self.news(&attempt, news),
             Happened::Log(lines) => self.log(attempt, lines),
         }
+    }
+
+    async fn taken_by(&self, attempt: &AttemptId) -> Option<Cause> {
+        self.state().attempts.get(attempt)?.taken_by()
     }
 }
 

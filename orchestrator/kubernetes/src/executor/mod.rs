@@ -15,6 +15,7 @@ pub use hub::Relay;
 use crate::compute::Compute;
 use crate::names;
 use crate::pod::{LauncherSource, Refused, grace_seconds, pod};
+use auria_core::outcome::Cause;
 use auria_core::plan::Environment;
 use auria_core::run::AttemptNews;
 use auria_core::ticket::Ticket;
@@ -39,6 +40,8 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// No call of the API may take longer: a partition is told, and asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a launcher is kept waiting for what its Pod says of its end.
+const SOON: Duration = Duration::from_secs(3);
 /// What a stop leaves for publishing where the Pod was not seen yet.
 const PUBLISH_GRACE_MS: u64 = 30_000;
 
@@ -58,6 +61,25 @@ pub struct KubernetesOptions {
     pub launcher: LauncherSource,
     /// The clock.
     pub now: fn() -> Timestamp,
+}
+
+/// Who took an attempt away, as its Pod says: `Preempted`, or none where it does not say so.
+/// For replicas that do not drive, and so do not watch.
+pub async fn taken_by(client: &Client, namespace: &str, attempt: &AttemptId) -> Option<Cause> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let name = names::pod_name(attempt);
+    let asked = tokio::time::timeout(SOON, pods.get_opt(&name)).await;
+    let pod = match asked {
+        Ok(Ok(pod)) => pod?,
+        Ok(Err(error)) => {
+            tracing::warn!(%attempt, error = crate::chain(&error), "asking who took its Pod away");
+            return None;
+        }
+        Err(_elapsed) => return None,
+    };
+    // Another attempt's would have another name; a Pod of another time, other annotations.
+    let is_own = names::attempt_of(&pod.metadata).as_ref() == Some(attempt);
+    (is_own && standing::is_preempted(&pod)).then_some(Cause::Preempted)
 }
 
 /// The executor `kubernetes`. When it is dropped, Pods go on.

@@ -352,7 +352,7 @@ fn condition<'p>(pod: &'p Pod, kind: &str) -> Option<&'p PodCondition> {
 }
 
 /// Whether the scheduler gives its place to something else.
-pub(super) fn is_preempted(pod: &Pod) -> bool {
+pub(crate) fn is_preempted(pod: &Pod) -> bool {
     reason(pod) == Some("PreemptionByScheduler")
 }
 

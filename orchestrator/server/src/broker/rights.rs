@@ -7,7 +7,7 @@ use super::standing::Standing;
 use crate::objects::{Rights, Verb};
 use crate::problem::Refusal;
 use async_trait::async_trait;
-use auria_core::outcome::{Checkpoint, EndRecord, Outcome};
+use auria_core::outcome::{Cause, Checkpoint, EndRecord, Outcome};
 use auria_core::protocol::ATTEMPT_LOST;
 use auria_core::run::AttemptNews;
 use auria_core::ticket::{Ticket, TicketInput};
@@ -149,6 +149,29 @@ impl Rights for AttemptRights {
             );
         }
         Ok(())
+    }
+
+    /// A launcher that was told to end knows that somebody took its place away, and not who:
+    /// its end says what the verdict will say, so that whoever takes the run over says so too.
+    async fn amended(&self, path: &StorePath, bytes: Bytes) -> Bytes {
+        if *path != self.end {
+            return bytes;
+        }
+        let Ok(mut end) = serde_json::from_slice::<EndRecord>(&bytes) else {
+            return bytes;
+        };
+        if end.cause != Cause::Evicted {
+            return bytes;
+        }
+        let attempt = &self.claimed.attempt;
+        let cause = if self.standing.is_canceled(&attempt.run).await {
+            Some(Cause::Canceled)
+        } else {
+            self.wake.taken_by(attempt).await
+        };
+        let Some(cause) = cause else { return bytes };
+        end.cause = cause;
+        serde_json::to_vec(&end).map_or(bytes, Bytes::from)
     }
 
     async fn stands(&self, path: &StorePath, bytes: &Bytes) {

@@ -23,10 +23,12 @@ enum Known {
     Over { since: Instant },
 }
 
-/// How far a run's log was read, and whom it gives up.
+/// How far a run's log was read, and what it says: whom it gives up, and that the run is to be
+/// canceled.
 #[derive(Clone, Default)]
 struct Log {
     read: u64,
+    canceled: bool,
     lost: BTreeSet<(StepPath, u32)>,
 }
 
@@ -103,18 +105,33 @@ impl Standing {
         {
             return Ok(true);
         }
-        let mut log = self.logs.get(&attempt.run).unwrap_or_default();
+        let log = self.log(&journal).await?;
+        Ok(log.lost.contains(&(attempt.step.clone(), attempt.number)))
+    }
+
+    /// Whether somebody asked to cancel a run; where that cannot be told at this moment, not.
+    pub(super) async fn is_canceled(&self, run: &RunId) -> bool {
+        let journal = Journal::new(self.store.clone(), run.clone());
+        self.log(&journal).await.is_ok_and(|log| log.canceled)
+    }
+
+    /// The run's log, read on from where it was read to.
+    async fn log(&self, journal: &Journal) -> Result<Log, StoreError> {
+        let mut log = self.logs.get(journal.run()).unwrap_or_default();
         let before = log.read;
         while let Some(record) = journal.read_log(log.read + 1).await? {
             log.read += 1;
-            if let Decision::JudgedLost { step, attempt, .. } = record.decision {
-                log.lost.insert((step, attempt));
+            match record.decision {
+                Decision::JudgedLost { step, attempt, .. } => {
+                    log.lost.insert((step, attempt));
+                }
+                Decision::CancelRequested { .. } => log.canceled = true,
+                Decision::TookOver { .. } | Decision::Granted { .. } => {}
             }
         }
-        let over = log.lost.contains(&(attempt.step.clone(), attempt.number));
         if log.read > before {
-            self.logs.put(attempt.run.clone(), log);
+            self.logs.put(journal.run().clone(), log.clone());
         }
-        Ok(over)
+        Ok(log)
     }
 }

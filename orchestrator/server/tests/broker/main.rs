@@ -99,6 +99,7 @@ cases! {
     sessions::a_claim_is_granted_once,
     sessions::a_last_word_is_the_launchers,
     sessions::a_session_ends_with_its_attempt,
+    sessions::an_end_says_who_took_the_attempt_away,
     users::a_run_is_canceled_in_the_name_of_who_asks,
     users::a_user_submits_over_the_api,
     users::changes_of_a_run_come_as_events,

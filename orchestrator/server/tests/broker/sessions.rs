@@ -7,10 +7,12 @@ use crate::world::{Behind, World};
 use auria_core::AttemptId;
 use auria_core::Timestamp;
 use auria_core::last_word::seal;
-use auria_core::outcome::EndRecord;
+use auria_core::outcome::{Cause, Decision, EndRecord, LogRecord};
 use auria_core::protocol::AskedClaim;
 use auria_core::run::AttemptNews;
+use auria_engine::executor::Happened;
 use auria_engine::relay::TicketIssuer;
+use auria_store::Append;
 use serde_json::{Value, json};
 
 pub(crate) async fn a_claim_is_granted_once() {
@@ -99,6 +101,59 @@ pub(crate) async fn a_session_ends_with_its_attempt() {
     assert_eq!(asker.ask(Some(&old(&lives)), &news).await.0, 200);
     let expired = world.session(&lives, NONCE, auria_store::now());
     assert_eq!(asker.ask(Some(&expired), &news).await.0, 401);
+}
+
+/// A launcher that was told to end says that it was evicted. Where it was preempted, or its run
+/// is to be canceled, its record says so, as the verdict will.
+pub(crate) async fn an_end_says_who_took_the_attempt_away() {
+    let world = World::new(Behind::Folder).await;
+    let asker = Asker::new(&world);
+    let ends = async |step: &str, cause: Cause, said: Option<Cause>| {
+        let ticket = write_ticket(&world, step).await;
+        let id = ticket.attempt.clone();
+        *world.heard.taken_by.lock().unwrap() = said;
+        let session = asker.session(&id, NONCE).await;
+        let place = format!("runs/test-1/attempts/{step}/1/end.json");
+        let told = EndRecord {
+            cause,
+            ..end(&id, NONCE)
+        };
+        let asked = put(&place, "create", encode(&told));
+        assert_eq!(asker.ask(Some(&session), &asked).await.0, 200);
+        let stands = world.journal(&ticket).read_end(&id).await.unwrap();
+        let stands = stands.unwrap();
+        let heard = world
+            .heard
+            .all()
+            .into_iter()
+            .find_map(|event| match event.happened {
+                Happened::News(AttemptNews::Ended { end }) if event.attempt == id => Some(end),
+                _ => None,
+            });
+        assert_eq!(heard.as_ref(), Some(&stands), "what is told is what stands");
+        let mut others = stands.clone();
+        others.cause = cause;
+        assert_eq!(others, told, "nothing else is changed");
+        stands.cause
+    };
+    assert_eq!(ends("one", Cause::Evicted, None).await, Cause::Evicted);
+    let taken = Some(Cause::Preempted);
+    assert_eq!(ends("two", Cause::Evicted, taken).await, Cause::Preempted);
+    // What it knows itself is not touched.
+    assert_eq!(ends("three", Cause::Exit, taken).await, Cause::Exit);
+    let record = LogRecord {
+        seq: 1,
+        epoch: 1,
+        nonce: NONCE.parse().unwrap(),
+        at: Timestamp(1),
+        decision: Decision::CancelRequested {
+            by: "someone".to_owned(),
+        },
+    };
+    let ticket = write_ticket(&world, "four").await;
+    let appended = world.journal(&ticket).append(&record).await.unwrap();
+    assert!(matches!(appended, Append::Won));
+    assert_eq!(ends("four", Cause::Evicted, None).await, Cause::Canceled);
 }
 
 /// A word that lay where the step could write counts where it is sealed under the session

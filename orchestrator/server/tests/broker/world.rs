@@ -1,6 +1,6 @@
 //! A broker with what stands behind it and what calls it.
 
-use auria_core::outcome::Outcome;
+use auria_core::outcome::{Cause, Outcome};
 use auria_core::plan::{
     DataType, Environment, Network, ProcessEnvironment, Template, TemplatePart,
 };
@@ -31,17 +31,26 @@ pub(crate) enum Behind {
 
 /// Remembers what it is told.
 #[derive(Default)]
-pub(crate) struct Heard(Mutex<Vec<AttemptEvent>>);
+pub(crate) struct Heard {
+    events: Mutex<Vec<AttemptEvent>>,
+    /// What it knows of who took an attempt away.
+    pub(crate) taken_by: Mutex<Option<Cause>>,
+}
 
+#[async_trait::async_trait]
 impl Wake for Heard {
     fn tell(&self, event: AttemptEvent) {
-        self.0.lock().unwrap().push(event);
+        self.events.lock().unwrap().push(event);
+    }
+
+    async fn taken_by(&self, _: &AttemptId) -> Option<Cause> {
+        *self.taken_by.lock().unwrap()
     }
 }
 
 impl Heard {
     pub(crate) fn all(&self) -> Vec<AttemptEvent> {
-        self.0.lock().unwrap().clone()
+        self.events.lock().unwrap().clone()
     }
 }
 
