@@ -425,6 +425,21 @@ pub fn wait(what: &str, mut holds: impl FnMut() -> bool) {
     wait_or(|| holds().then_some(()).ok_or(()), |()| what.to_owned());
 }
 
+/// The processes of this machine, and of its containers, that have this variable: `NAME=VALUE`.
+#[must_use]
+pub fn processes_with(variable: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let found = entries.filter_map(|entry| {
+        let environment = std::fs::read(entry.path().join("environ")).ok()?;
+        let is_it = environment
+            .split(|byte| *byte == 0)
+            .any(|one| one == variable.as_bytes());
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        is_it.then_some(pid)
+    });
+    found.collect()
+}
+
 fn wait_or<T, N>(mut look: impl FnMut() -> Result<T, N>, say: impl Fn(N) -> String) -> T {
     let begun = Instant::now();
     loop {

@@ -5,6 +5,7 @@
 pub mod cluster;
 mod context;
 pub mod engine;
+pub mod installation;
 pub mod server;
 pub mod trace;
 

@@ -4,7 +4,7 @@
 //! The cases follow each other: they share one installation and one gallery of runs.
 
 use auria_tests::cluster::{Cluster, wait};
-use auria_tests::engine::{self, Engine, Kind};
+use auria_tests::installation::{self, NAMESPACE, PERSON, kubectl, with_token};
 use auria_tests::{Context, Done};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 auria_tests::cluster_tests![
-    unless without_images();
+    unless installation::without_images();
     the_artist_works_where_her_pins_fit,
     exchanged_gpus_exchange_the_steps,
     a_pin_that_nothing_fits_is_refused_with_what_there_is,
@@ -25,27 +25,14 @@ auria_tests::cluster_tests![
     every_overlay_is_taken,
 ];
 
-const NAMESPACE: &str = "auria";
-
-/// An engine that builds images, and its client.
-const DOCKER: Kind = Kind::Docker {
-    live_restore: false,
-};
-
-/// Why images cannot be built here, where they cannot.
-fn without_images() -> Option<String> {
-    let client = || Command::new("docker").arg("--version").output().is_ok();
-    engine::missing(DOCKER)
-        .or_else(|| (!client()).then(|| "there is no program `docker`".to_owned()))
-}
-
 /// The controller, installed once for all cases.
 fn installed(cluster: &Cluster) {
     static DONE: OnceLock<bool> = OnceLock::new();
     let done = DONE.get_or_init(|| {
         std::panic::catch_unwind(|| {
-            load_images(cluster);
-            install(cluster);
+            installation::load_images(cluster);
+            let manifests = auria_tests::project().join("manifests/overlays/one-node");
+            installation::install(cluster, &manifests);
         })
         .is_ok()
     });
@@ -55,131 +42,10 @@ fn installed(cluster: &Cluster) {
     );
 }
 
-/// Builds the images from the Dockerfiles on a local base, with an engine of its own.
-fn load_images(cluster: &Cluster) {
-    let engine = Engine::start(DOCKER);
-    engine.import(&engine::root("bookworm"), "test.local/bookworm:1");
-    let archive = auria_tests::programs()
-        .parent()
-        .map(|target| target.join("images/all.tar"));
-    let archive: PathBuf = archive.unwrap_or_default();
-    let built = Command::new(auria_tests::program("xtask"))
-        .current_dir(auria_tests::project())
-        .args(["images", "--no-build", "--base", "test.local/bookworm:1"])
-        .arg("--save")
-        .arg(&archive)
-        .env("DOCKER_HOST", engine.address())
-        .status();
-    assert!(built.is_ok_and(|status| status.success()), "images");
-    drop(engine);
-    cluster.xtask(&["load", &archive.display().to_string()]);
-}
-
-/// What docs/install.md says, step by step.
-fn install(cluster: &Cluster) {
-    // Left by an earlier run on a cluster that stays up; its controller may be gone, and then
-    // nobody takes the finalizers away.
-    let runs = [
-        "get",
-        "pipelineruns",
-        "--output=name",
-        "--namespace",
-        NAMESPACE,
-    ];
-    for run in cluster.try_kubectl(&runs).stdout.lines() {
-        let freed = r#"{"metadata":{"finalizers":null}}"#;
-        let words = [
-            "patch",
-            run,
-            "--type=merge",
-            "--patch",
-            freed,
-            "--namespace",
-            NAMESPACE,
-        ];
-        let _ = cluster.try_kubectl(&words);
-    }
-    let words = [
-        "delete",
-        "namespace",
-        NAMESPACE,
-        "--ignore-not-found",
-        "--timeout=90s",
-    ];
-    let _ = cluster.try_kubectl(&words);
-    cluster.kubectl(&["create", "namespace", NAMESPACE]);
-    let mut secret = vec![
-        "--namespace".to_owned(),
-        NAMESPACE.to_owned(),
-        "create".to_owned(),
-        "secret".to_owned(),
-        "generic".to_owned(),
-        "auria-store".to_owned(),
-        format!(
-            "--from-literal=AURIA_STORE=s3://auria/{}",
-            std::process::id()
-        ),
-    ];
-    for (name, value) in cluster.store() {
-        secret.push(format!("--from-literal={name}={value}"));
-    }
-    let secret: Vec<&str> = secret.iter().map(String::as_str).collect();
-    cluster.kubectl(&secret);
-    let manifests = auria_tests::project().join("manifests/overlays/one-node");
-    cluster.kubectl(&["apply", "-k", &manifests.display().to_string()]);
-    kubectl(cluster, &["create", "serviceaccount", PERSON]);
-    let account = format!("--serviceaccount={NAMESPACE}:{PERSON}");
-    kubectl(
-        cluster,
-        &[
-            "create",
-            "rolebinding",
-            PERSON,
-            "--role=auria-user",
-            &account,
-        ],
-    );
-    kubectl(
-        cluster,
-        &["rollout", "restart", "deployment/auria-controller"],
-    );
-    let rolled = [
-        "rollout",
-        "status",
-        "deployment/auria-controller",
-        "--timeout=120s",
-    ];
-    kubectl(cluster, &rolled);
-}
-
-fn kubectl(cluster: &Cluster, words: &[&str]) -> String {
-    let words: Vec<&str> = ["--namespace", NAMESPACE]
-        .iter()
-        .chain(words)
-        .copied()
-        .collect();
-    cluster.kubectl(&words)
-}
-
-/// A person whom the Role `auria-user` alone lets in, with a kubeconfig and nothing of the
-/// store's.
+/// A person whom the Role `auria-user` alone lets in.
 fn someone(cluster: &Cluster) -> Context {
     installed(cluster);
-    let token = kubectl(cluster, &["create", "token", PERSON, "--duration=4h"]);
-    with_token(cluster, token.trim())
-}
-
-/// The service account that stands for a person.
-const PERSON: &str = "kathi";
-
-/// Whoever shows this token to the cluster.
-fn with_token(cluster: &Cluster, token: &str) -> Context {
-    let admin = std::fs::read_to_string(cluster.kubeconfig()).unwrap_or_default();
-    let context = Context::new()
-        .with_variable("AURIA_TARGET", "kubernetes")
-        .without_store();
-    let path = context.write("kubeconfig", &stranger(&admin, token));
-    context.with_variable("KUBECONFIG", &path.display().to_string())
+    installation::someone(cluster)
 }
 
 fn submit(someone: &Context, pipeline: &str, more: &[&str]) -> Done {
@@ -535,11 +401,4 @@ fn rights_are_the_least(cluster: &Cluster) {
         "{}",
         denied.stderr
     );
-}
-
-/// The kubeconfig of whoever holds `token`.
-fn stranger(admin: &str, token: &str) -> String {
-    let mut config: Value = serde_json::from_str(admin).unwrap_or_default();
-    config["users"][0]["user"] = serde_json::json!({"token": token});
-    config.to_string()
 }

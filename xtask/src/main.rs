@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo | test | cluster | simulate | bench | images | launcher | libtorch | schema | weed`.
+//! The project's own tasks: `cargo xtask demo | test | cluster | faults | simulate | bench | images | launcher | libtorch | schema | weed`.
 //!
 //! A blocking program that calls other programs and says what it does. It is no part of the
 //! product: nothing here is linked into a binary that users run.
@@ -7,6 +7,7 @@ mod bench;
 mod cluster;
 mod demo;
 mod engines;
+mod faults;
 mod fuzz;
 mod images;
 mod launcher;
@@ -67,6 +68,9 @@ A second demo with the same inputs reuses what is there, and says so. The runs a
     /// Start, end and break a real Kubernetes on this machine, for tests
     #[command(after_help = cluster::HELP)]
     Cluster(cluster::Cluster),
+    /// Make faults of every kind on the test cluster, at random, while pipelines run there
+    #[command(after_help = faults::HELP)]
+    Faults(faults::Faults),
     /// Play schedules of kills, faults and delays against the real engine, on virtual time
     #[command(after_help = "\
 A seed is a schedule. Prints how often each state met each event and each process was killed where,
@@ -84,7 +88,8 @@ Prints numbers and ratios of this machine; it never fails because of a number.
 
 Examples:
   cargo xtask bench local
-  cargo xtask bench local --peers snakemake --rounds 3")]
+  cargo xtask bench local --peers snakemake --rounds 3
+  cargo xtask bench cluster")]
     Bench(bench::Bench),
     /// Build the project's images from dockerfiles/, with the engine of this machine
     #[command(after_help = "\
@@ -140,6 +145,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run(),
         Task::Test(test) => return test.run(),
         Task::Cluster(cluster) => cluster.run(),
+        Task::Faults(faults) => faults.run(),
         Task::Simulate(simulate) => simulate.run(),
         Task::Bench(bench) => bench.run(),
         Task::Images(images) => images.run(),

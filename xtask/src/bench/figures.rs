@@ -14,6 +14,11 @@ impl Sample {
         self.0.sort_by(f64::total_cmp);
     }
 
+    /// Takes in what another holds.
+    pub(crate) fn extend(&mut self, other: &Self) {
+        other.0.iter().for_each(|value| self.push(*value));
+    }
+
     pub(crate) fn runs(&self) -> usize {
         self.0.len()
     }

@@ -3,6 +3,7 @@
 //! Programs that are compared do the same work on the same machine in the same call, in turns. It
 //! prints numbers and ratios, and never fails because of one.
 
+mod cluster;
 mod figures;
 mod floor;
 mod local;
@@ -28,6 +29,9 @@ enum What {
     /// The cost of steps on this machine, beside snakemake, Luigi, Metaflow and GNU make
     #[command(after_help = local::HELP)]
     Local(local::Local),
+    /// The cost of steps on the test cluster, beside bare Pods
+    #[command(after_help = cluster::HELP)]
+    Cluster(cluster::Cluster),
 }
 
 /// How results are printed.
@@ -43,6 +47,7 @@ impl Bench {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
         match &self.what {
             What::Local(local) => local.run(),
+            What::Cluster(cluster) => cluster.run(),
         }
     }
 }
