@@ -57,7 +57,7 @@ pub async fn delete(global: &Global, args: &Delete) -> Result<u8, Failure> {
                 continue;
             }
         }
-        answers.push(match housekeeping::finish(&store, id, &assets).await? {
+        answers.push(match housekeeping::finish(&store, id).await? {
             Finished::Deleted(freed) => json!({"run": id, "fate": "deleted", "freed": freed}),
             Finished::Waits(left) => {
                 json!({"run": id, "fate": "marked", "left_ms": left.as_millis() as u64})

@@ -4,7 +4,7 @@
 use auria_core::mutant;
 use auria_core::outcome::{Decision, LogRecord};
 use auria_core::{Nonce, Timestamp};
-use auria_store::{Append, Journal, StoreError, layout};
+use auria_store::{Append, Journal, StoreError, housekeeping};
 
 /// The next place in the log, and the epoch of the newest driver seen in it. Both stay far
 /// below what a number can hold: the journal takes no record that is not in its place, and
@@ -79,13 +79,16 @@ pub(super) async fn look(journal: &Journal, mut next: u64) -> Result<Look, Store
     })
 }
 
-/// Whether the run was deleted.
+/// Whether the run was deleted, or is being deleted: what is written from then on may
+/// outlast it.
 ///
 /// # Errors
 /// Where the store cannot be reached.
 pub(super) async fn is_deleted(journal: &Journal) -> Result<bool, StoreError> {
-    let run_json = layout::run_json(journal.run());
-    Ok(!mutant!(DeletedUnseen) && !journal.store().exists(&run_json).await?)
+    if mutant!(DeletedUnseen) {
+        return Ok(false);
+    }
+    housekeeping::is_going(journal.store(), journal.run()).await
 }
 
 /// Appends `decision` under `epoch` at the first free place from `next` on, and stops

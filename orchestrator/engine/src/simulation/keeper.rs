@@ -128,7 +128,7 @@ async fn delete_once(store: &Store, run: &RunId, grace: Duration) -> Result<bool
         Marked::InUse(_) => return Ok(true),
         Marked::NotEnded => return Ok(false),
     }
-    Ok(match housekeeping::finish(store, run, &assets).await? {
+    Ok(match housekeeping::finish(store, run).await? {
         Finished::Deleted(_) | Finished::Kept(_) => true,
         Finished::NotMarked | Finished::Waits(_) => false,
     })

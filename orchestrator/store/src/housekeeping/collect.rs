@@ -9,7 +9,7 @@ use super::{Assets, Freed, User, uploads};
 use crate::store::REQUESTS;
 use crate::{Journal, Store, StoreError, StorePath, layout, runs, served};
 use auria_core::outcome::Outcome;
-use auria_core::{Digest, RunId, StepPath};
+use auria_core::{Digest, Nonce, RunId, StepPath};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,6 +161,13 @@ struct Known {
     rest: Vec<String>,
 }
 
+/// A run that may be deleted: it has ended.
+struct Candidate {
+    run: RunId,
+    /// The tombstone that stood then.
+    tombstone: Option<Nonce>,
+}
+
 struct Pass<'a> {
     store: &'a Store,
     what: &'a Collect,
@@ -200,24 +207,32 @@ impl Pass<'_> {
         known: &Known,
         told: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), StoreError> {
-        let assets = Assets::read(self.store).await?;
         // A run that was being deleted when its `run.json` had gone already.
         let cut_short = known.rest.iter().filter_map(|name| name.parse().ok());
-        let mut left: Vec<RunId> = known.runs.iter().cloned().chain(cut_short).collect();
+        let all = known.runs.iter().cloned().chain(cut_short);
+        let looked: Vec<Option<Candidate>> = futures::stream::iter(all)
+            .map(|run| self.candidate(run))
+            .buffered(REQUESTS)
+            .try_collect()
+            .await?;
+        let mut left: Vec<Candidate> = looked.into_iter().flatten().collect();
+        // After that: each of these has ended, and registers nothing any more.
+        let assets = Assets::read(self.store).await?;
         let mut fates: BTreeMap<RunId, RunFate> = BTreeMap::new();
         // What one run used may go once it is gone itself.
         loop {
             let mut deleted = false;
             let mut waiting = Vec::new();
-            for run in left {
-                let Some(fate) = self.run(&run, &assets).await? else {
+            for candidate in left {
+                let Some(fate) = self.run(&candidate, &assets).await? else {
                     continue;
                 };
+                let run = candidate.run.clone();
                 if fate.fate == "deleted" {
                     told(&format!("deleted {run}"));
                     deleted = true;
                 } else {
-                    waiting.push(run.clone());
+                    waiting.push(candidate);
                 }
                 fates.insert(run, fate);
             }
@@ -230,11 +245,25 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// The run, where it is marked or old enough.
+    async fn candidate(&self, run: RunId) -> Result<Option<Candidate>, StoreError> {
+        let marked = Grave::of_run(&run).read(self.store, self.clock).await?;
+        let tombstone = marked.map(|(tombstone, _)| tombstone.nonce);
+        let is_one = tombstone.is_some() || self.is_old(&run).await?;
+        Ok(is_one.then_some(Candidate { run, tombstone }))
+    }
+
     /// What becomes of one run; none where it simply stays.
-    async fn run(&self, run: &RunId, assets: &Assets) -> Result<Option<RunFate>, StoreError> {
-        let store = self.store;
+    async fn run(
+        &self,
+        candidate: &Candidate,
+        assets: &Assets,
+    ) -> Result<Option<RunFate>, StoreError> {
+        let (store, run) = (self.store, &candidate.run);
         let marked = Grave::of_run(run).read(store, self.clock).await?;
-        if marked.is_none() && !self.is_old(run).await? {
+        let stands = marked.as_ref().map(|(tombstone, _)| &tombstone.nonce);
+        let changed = candidate.tombstone.is_some() && stands != candidate.tombstone.as_ref();
+        if changed || (marked.is_none() && !self.is_old(run).await?) {
             return Ok(None);
         }
         if self.what.dry_run {

@@ -98,16 +98,40 @@ pub async fn rescue(store: &Store, run: &RunId) -> Result<bool, StoreError> {
     }
 }
 
+/// Whether the run is gone, or is going: that was decided, and nobody undoes it.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn is_going(store: &Store, run: &RunId) -> Result<bool, StoreError> {
+    let grave = Grave::of_run(run);
+    // In this order: a tombstone goes after the `run.json`.
+    let Some(tombstone) = store.read_json::<Tombstone>(grave.path()).await? else {
+        return Ok(!store.exists(&layout::run_json(run)).await?);
+    };
+    match runs::read(store, run).await {
+        Ok(record) => Ok(tombstone.of.is_none_or(|of| of == record.nonce)
+            && grave.decided(store, &tombstone).await? == Some(Verdict::Delete)),
+        Err(StoreError::NotFound { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Deletes a run whose tombstone has stood long enough, where nobody has taken it
 /// since. Again after a crash: it goes on.
 ///
 /// # Errors
 /// Where the store cannot be read or written.
-pub async fn finish(store: &Store, run: &RunId, assets: &Assets) -> Result<Finished, StoreError> {
+pub async fn finish(store: &Store, run: &RunId) -> Result<Finished, StoreError> {
     let clock = Clock::read(store).await?;
-    finish_at(store, run, assets, clock).await
+    if Grave::of_run(run).read(store, clock).await?.is_none() {
+        return Ok(Finished::NotMarked);
+    }
+    let assets = Assets::read(store).await?;
+    finish_at(store, run, &assets, clock).await
 }
 
+/// [`finish`], by a clock that was read before. The `assets` were read after the run had
+/// ended, as it has where a tombstone stood before: it registers none after that.
 pub(super) async fn finish_at(
     store: &Store,
     run: &RunId,
@@ -142,7 +166,7 @@ pub(super) async fn finish_at(
         let keep = !users.is_empty() || !is_over(store, run).await?;
         let verdict = if keep { Verdict::Keep } else { Verdict::Delete };
         if grave.decide(store, &tombstone, verdict).await? == Verdict::Keep {
-            store.delete(grave.path()).await?;
+            grave.remove(store, &tombstone).await?;
             return Ok(Finished::Kept(users));
         }
     }

@@ -74,10 +74,8 @@ pub async fn is_kept(store: &Store, path: &StorePath) -> Result<bool, StoreError
     let Some(tombstone) = store.read_json::<Tombstone>(path).await? else {
         return Ok(true);
     };
-    let verdict = store
-        .read_json::<Stands>(&layout::verdict(&tombstone.nonce))
-        .await?;
-    Ok(verdict.map(Stands::verdict) == Some(Verdict::Keep))
+    let grave = Grave { path: path.clone() };
+    Ok(grave.decided(store, &tombstone).await? == Some(Verdict::Keep))
 }
 
 /// Where the tombstone of one thing lies.
@@ -195,9 +193,34 @@ impl Grave {
     ) -> Result<Verdict, StoreError> {
         let verdict = self.decide(store, tombstone, Verdict::Keep).await?;
         if verdict == Verdict::Keep {
-            store.delete(&self.path).await?;
+            self.remove(store, tombstone).await?;
         }
         Ok(verdict)
+    }
+
+    /// Removes `tombstone` where it still stands. Whoever was held up since it was read may
+    /// find another one in its place, on which nothing is decided.
+    pub(super) async fn remove(
+        &self,
+        store: &Store,
+        tombstone: &Tombstone,
+    ) -> Result<(), StoreError> {
+        match store.read_json::<Tombstone>(&self.path).await? {
+            Some(stands) if stands.nonce == tombstone.nonce => store.delete(&self.path).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What was decided on a tombstone, if anything was.
+    pub(super) async fn decided(
+        &self,
+        store: &Store,
+        tombstone: &Tombstone,
+    ) -> Result<Option<Verdict>, StoreError> {
+        let verdict = store
+            .read_json::<Stands>(&layout::verdict(&tombstone.nonce))
+            .await?;
+        Ok(verdict.map(Stands::verdict))
     }
 }
 

@@ -152,10 +152,7 @@ async fn mark(store: &Store, run: &RunJson, grace: Duration) -> Marked {
 }
 
 async fn finish(store: &Store, run: &RunJson) -> Finished {
-    let assets = Assets::read(store).await.unwrap();
-    housekeeping::finish(store, &run.run, &assets)
-        .await
-        .unwrap()
+    housekeeping::finish(store, &run.run).await.unwrap()
 }
 
 async fn gc(store: &Store, grace: Duration, older_than: Option<Duration>) -> Collected {
@@ -349,10 +346,9 @@ pub(crate) async fn a_deletion_that_was_cut_short_goes_on(store: Store) {
         let dying = faulty(&store, move |_| {
             (count.fetch_add(1, Ordering::SeqCst) >= place).then_some(Fault::Fails)
         });
-        let assets = Assets::read(&store).await.unwrap();
         let died = tokio::time::timeout(
             Duration::from_secs(20),
-            housekeeping::finish(&dying, &run.run, &assets),
+            housekeeping::finish(&dying, &run.run),
         )
         .await;
         if matches!(died, Ok(Ok(Finished::Deleted(_)))) {
@@ -402,10 +398,7 @@ pub(crate) async fn a_run_that_is_driven_again_is_kept(store: Store) {
         }
         (!decided && operations.load(Ordering::SeqCst) > 0).then_some(Fault::Fails)
     });
-    let assets = Assets::read(&store).await.unwrap();
-    housekeeping::finish(&dying, &run.run, &assets)
-        .await
-        .unwrap_err();
+    housekeeping::finish(&dying, &run.run).await.unwrap_err();
     assert!(!housekeeping::rescue(&store, &run.run).await.unwrap());
 }
 
