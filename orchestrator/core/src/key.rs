@@ -59,7 +59,7 @@ impl InputIdentity {
 
 /// The parts of the key of `step`, whose `inputs` are known by now: the resolved
 /// command, the code, the environment, input digests, parameters, variables,
-/// outputs, GPU model, instance count, and what the author adds.
+/// outputs, GPU model, instance count, distribution, and what the author adds.
 ///
 /// The data type and mode of an input stand in no part: the same bytes at the
 /// same binding are the same input. The image that `process` ignores, the CUDA
@@ -92,7 +92,7 @@ pub fn key_parts(step: &PlannedStep, inputs: &BTreeMap<String, InputIdentity>) -
         crate::plan::Reuse::Allowed { extra_key, .. } => extra_key.as_deref(),
         crate::plan::Reuse::NotDeterministic => None,
     };
-    json!({
+    let mut parts = json!({
         "version": KEY_VERSION,
         "command": resolve(&step.command, inputs),
         "code": step.code,
@@ -104,7 +104,12 @@ pub fn key_parts(step: &PlannedStep, inputs: &BTreeMap<String, InputIdentity>) -
         "gpu_model": step.resources.gpu.as_ref().and_then(|gpu| gpu.model.as_deref()),
         "instances": step.resources.instances,
         "extra": extra,
-    })
+    });
+    // Of other steps the key is what it always was.
+    if let (Some(distribution), Some(parts)) = (&step.distribution, parts.as_object_mut()) {
+        parts.insert("distribution".to_owned(), json!(distribution));
+    }
+    parts
 }
 
 /// The digest of the parts: blake3 over their canonical JSON.
@@ -207,6 +212,7 @@ fn lacks_value(parts: &[TemplatePart], inputs: &BTreeMap<String, InputIdentity>)
 mod tests {
     use super::{InputIdentity, changed_parts, key_of, key_parts};
     use crate::digest::Digest;
+    use crate::distribution::Distribution;
     use crate::plan::{
         Environment, Executable, Network, PlannedOutput, PlannedStep, ProcessEnvironment,
         RetryPolicy, Reuse, Template, TemplatePart,
@@ -244,6 +250,7 @@ mod tests {
                 instances: 1,
                 ..Resources::default()
             },
+            distribution: None,
             timeout_ms: None,
             grace_ms: 1,
             retry: RetryPolicy::default(),
@@ -304,12 +311,29 @@ mod tests {
     }
 
     #[test]
+    fn how_a_step_is_distributed_is_part_of_what_it_is() {
+        let was = key_parts(&step(), &inputs(b"w", None));
+        let mut several = step();
+        several.resources.instances = 2;
+        several.distribution = Some(Distribution::Pytorch {
+            process_count_per_instance: 2,
+        });
+        let is = key_parts(&several, &inputs(b"w", None));
+        let changed = changed_parts(&was, &is);
+        assert_eq!(
+            changed.into_keys().collect::<Vec<_>>(),
+            ["distribution", "instances"]
+        );
+    }
+
+    #[test]
     fn what_does_not_change_results_does_not_count() {
         let was = key_parts(&step(), &inputs(b"w", Some("joy")));
         let mut other = step();
         other.path = "elsewhere".parse().unwrap();
         other.resources.cpu_millis = Some(4000);
         other.timeout_ms = Some(5);
+        assert!(was.get("distribution").is_none(), "keys of before hold");
         if let Environment::Process(process) = &mut other.environment {
             process.image = Some("two".into());
         }

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod diagnostic;
 pub mod digest;
+pub mod distribution;
 pub mod document;
 pub mod ids;
 pub mod key;

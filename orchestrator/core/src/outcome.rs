@@ -253,6 +253,65 @@ pub struct EndRecord {
     pub ended: Timestamp,
 }
 
+/// How one process of a distributed step ended: `…/members/<rank>/end.json`, beside the
+/// attempt's own, which says what became of them all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberEnd {
+    /// Which, counted over all instances.
+    pub rank: u32,
+    /// The instance that it ran on.
+    pub instance: u32,
+    /// Why it did not end well.
+    pub cause: Option<Cause>,
+    /// It was made to end because another had not ended well.
+    #[serde(default)]
+    pub drawn_along: bool,
+    /// Its exit status; 128 + n for a signal.
+    pub exit_code: Option<i32>,
+    /// What happened, for a person.
+    pub message: Option<String>,
+    /// Its last lines.
+    #[serde(default)]
+    pub last_lines: Vec<String>,
+    /// Where it ran.
+    pub node: Option<String>,
+    /// When.
+    pub ended: Timestamp,
+}
+
+/// How one instance of a distributed step ended, where each has a launcher of its own:
+/// `…/members/<its first rank>/instance.json`. The launcher that holds the claim makes the
+/// attempt's end of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstanceEnd {
+    /// Which.
+    pub instance: u32,
+    /// How the first of its processes ended that did not end well; none where all did.
+    pub fell: Option<MemberEnd>,
+    /// What it wrote, kept apart until all have ended well.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, Artifact>,
+}
+
+/// One launcher of a distributed step says that it is there, before the claim:
+/// `attempts/<step>/<n>/members/<instance>.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The instance that it starts.
+    pub instance: u32,
+    /// The nonce that the first instance's launcher will claim with: by it the others know
+    /// the group that they are in.
+    pub group: Nonce,
+    /// Its own nonce, made as that of a claim is.
+    pub nonce: Nonce,
+    /// The address at which its processes can be reached.
+    pub address: String,
+    /// The Pod's UID.
+    pub process: String,
+    /// The node.
+    pub node: Option<String>,
+}
+
 /// One generation of a step's checkpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {

@@ -4,6 +4,7 @@
 //! replaced by snapshots.
 
 use crate::digest::Digest;
+use crate::distribution::Distribution;
 use crate::ids::StepPath;
 use crate::resources::Resources;
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,9 @@ pub struct PlannedStep {
     pub after: BTreeSet<StepPath>,
     /// What it asks for.
     pub resources: Resources,
+    /// How it is several processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
     /// `limits.timeout`, of the command alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
@@ -373,6 +377,20 @@ impl PlannedStep {
             _ => None,
         });
         data.chain(&self.after).collect()
+    }
+
+    /// The first ranks of its instances but the first one's: where each has a launcher of its
+    /// own, what it says is kept apart.
+    #[must_use]
+    pub fn logs_apart(&self) -> Vec<u32> {
+        let Some(distribution) = &self.distribution else {
+            return Vec::new();
+        };
+        let shape = distribution.shape(self.resources.instances);
+        let others = 1..shape.instances;
+        others
+            .map(|instance| shape.ranks_of(instance).start)
+            .collect()
     }
 }
 

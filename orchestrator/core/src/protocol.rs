@@ -8,7 +8,7 @@
 
 use crate::AttemptId;
 use crate::ids::Nonce;
-use crate::outcome::Claim;
+use crate::outcome::{Claim, InstanceEnd};
 use crate::run::AttemptNews;
 use crate::ticket::Ticket;
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,11 @@ pub const TICKET: &str = "/ticket";
 pub const CLAIM: &str = "/claim";
 /// `POST` [`News`], session token: [`NewsTaken`].
 pub const NEWS: &str = "/news";
+/// `POST` [`AskedJoin`], bootstrap token: [`Group`]. Asked again and again by each launcher
+/// of a distributed step until its group is there.
+pub const JOIN: &str = "/group/join";
+/// `GET`, session token: [`GroupEnds`].
+pub const GROUP_ENDS: &str = "/group/ends";
 
 /// `GET`: [`StoreGrant`].
 pub const STORE: &str = "/store";
@@ -198,6 +203,64 @@ impl std::fmt::Debug for ClaimGrant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ClaimGrant")
     }
+}
+
+/// A launcher of a distributed step is there, and asks whether the others are.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct AskedJoin {
+    /// The instance that it starts.
+    pub instance: u32,
+    /// The address at which its processes can be reached.
+    pub address: String,
+    /// The Pod's UID.
+    pub process: String,
+    /// The node.
+    pub node: Option<String>,
+    /// What its nonce is made of (see [`nonce_of`]); of the first instance's the nonce that
+    /// it will claim with.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for AskedJoin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AskedJoin({} at {})", self.instance, self.address)
+    }
+}
+
+/// How far a group has come.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub struct Group {
+    /// The addresses of its instances, of those that are there. To the first instance's
+    /// launcher and, once that has claimed, to all.
+    pub addresses: Vec<Option<String>>,
+    /// Once the attempt is claimed: the claim's nonce, and the asking member's session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<Begin>,
+}
+
+/// A member may begin.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Begin {
+    /// The claim's.
+    pub nonce: Nonce,
+    /// Opens what a member may do: less than the claim's own session.
+    pub session: String,
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let begun = self.begun.is_some();
+        write!(f, "Group({:?}, begun: {begun})", self.addresses)
+    }
+}
+
+/// Which instances of a group have ended, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupEnds {
+    /// Of each that has.
+    pub ends: Vec<InstanceEnd>,
+    /// The attempt is over, whatever they do.
+    pub over: bool,
 }
 
 /// Another launcher has the attempt.

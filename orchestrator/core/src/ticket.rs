@@ -1,6 +1,7 @@
 //! All that an attempt needs. An executor starts it; a launcher carries it out.
 
 use crate::digest::Digest;
+use crate::distribution::Distribution;
 use crate::ids::AttemptId;
 use crate::outcome::{Artifact, Checkpoint};
 use crate::plan::{DataType, Environment, InputMode, Network, Template};
@@ -37,8 +38,11 @@ pub struct Ticket {
     pub inputs: BTreeMap<String, TicketInput>,
     /// Outputs, by name.
     pub outputs: BTreeMap<String, DataType>,
-    /// What it asks for.
+    /// What it asks for; of a distributed step, each instance.
     pub resources: Resources,
+    /// How it is several processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<Distribution>,
     /// The compute, where config names it.
     pub compute: Option<String>,
     /// What the step may reach.

@@ -91,27 +91,31 @@ impl Machine {
             instance_type: _,
         } = resources;
         let refuse = |text: String| Err(Refusal(text));
-        if cpu_millis.is_some_and(|asked| asked > self.cpu_millis) {
-            let asked = cores(cpu_millis.unwrap_or_default());
+        // All instances are here at once.
+        let instances = u64::from((*instances).max(1));
+        let each = |shown: String| match instances {
+            1 => shown,
+            _ => format!("{instances} times {shown}"),
+        };
+        let asked = cpu_millis.unwrap_or_default();
+        if asked.saturating_mul(instances) > self.cpu_millis {
             return refuse(format!(
-                "it asks for {asked} CPUs, and this machine has {}",
+                "it asks for {} CPUs, and this machine has {}",
+                each(cores(asked)),
                 cores(self.cpu_millis)
             ));
         }
-        if memory_bytes.is_some_and(|asked| asked > self.memory_bytes) {
-            let asked = gib(memory_bytes.unwrap_or_default());
+        let asked = memory_bytes.unwrap_or_default();
+        if asked.saturating_mul(instances) > self.memory_bytes {
             return refuse(format!(
-                "it asks for {asked} of memory, and this machine has {}",
+                "it asks for {} of memory, and this machine has {}",
+                each(gib(asked)),
                 gib(self.memory_bytes)
             ));
         }
-        if *instances > 1 {
-            return refuse(format!(
-                "it asks for {instances} instances, and this machine is one"
-            ));
-        }
         let fitting = self.fitting(gpu.as_ref()).count();
-        if (*gpus as usize) > fitting {
+        if u64::from(*gpus).saturating_mul(instances) > fitting as u64 {
+            let gpus = each(gpus.to_string());
             let which = if gpu.is_some() && !self.gpus.is_empty() {
                 " that fit"
             } else {

@@ -20,7 +20,7 @@ type Row = (&'static str, &'static str, Level);
 use Level::{Accepted, Ran, Written};
 
 /// Fields of a step.
-const STEP: [Row; 15] = [
+const STEP: [Row; 16] = [
     ("`environment.image`", "the container's image", Ran),
     (
         "`environment.cuda`",
@@ -61,8 +61,13 @@ const STEP: [Row; 15] = [
         Accepted,
     ),
     (
-        "`resources.instance_count`",
-        "refused above 1: not built yet",
+        "`resources.instance_count`, `distribution`",
+        "a Pod for each instance, which begin together: the launcher of the first has the claim, and the others' addresses by way of the broker; `mpi` on one instance alone",
+        Written,
+    ),
+    (
+        "`distribution` in a compute with a `queue`",
+        "Kueue's `pod-group-name` and `pod-group-total-count`",
         Written,
     ),
     (

@@ -18,7 +18,7 @@ pub mod pod;
 pub mod resource;
 
 pub use executor::{Kubernetes, KubernetesOptions, Relay};
-pub use names::pod_name;
+pub use names::{instance_pod_name, pod_name};
 
 /// An error with all that caused it: those of clients say little at their surface.
 fn chain(error: &dyn std::error::Error) -> String {

@@ -32,6 +32,11 @@ pub const PENDING_TIMEOUT: &str = "pipelines.auria.dev/pending-timeout-ms";
 pub const IMAGE_PATIENCE: &str = "pipelines.auria.dev/image-patience-ms";
 /// Annotation: how long a node may take to start it, in milliseconds.
 pub const START_TIMEOUT: &str = "pipelines.auria.dev/start-timeout-ms";
+/// Label and annotation of a distributed step: which of its instances a Pod is, from 0. The
+/// first one's launcher holds the claim.
+pub const INSTANCE: &str = "pipelines.auria.dev/instance";
+/// Annotation of a distributed step: how many instances it has.
+pub const INSTANCES: &str = "pipelines.auria.dev/instances";
 /// Annotation: the compute that its attempt runs on, where it is declared.
 pub const COMPUTE: &str = "pipelines.auria.dev/compute";
 /// Annotation of the Lease: where the replica that holds it hears the others.
@@ -54,6 +59,18 @@ pub fn pod_name(attempt: &AttemptId) -> String {
     // No name holds a `/`, so that the pair is told apart from every other.
     let hash = hash(&format!("{run}/{step}"));
     joined(step.as_str(), &format!("{hash}-{number}"))
+}
+
+/// The name of the Pod of one instance of a distributed step's attempt; the first has the
+/// attempt's own.
+#[must_use]
+pub fn instance_pod_name(attempt: &AttemptId, instance: u32) -> String {
+    let AttemptId { run, step, number } = attempt;
+    if instance == 0 {
+        return pod_name(attempt);
+    }
+    let hash = hash(&format!("{run}/{step}"));
+    joined(step.as_str(), &format!("{hash}-{number}-{instance}"))
 }
 
 /// The name of the custom resource of a run: its own name, where a cluster takes that.
@@ -105,6 +122,33 @@ pub fn attempt_of(metadata: &ObjectMeta) -> Option<AttemptId> {
         step: annotations.get(STEP)?.parse().ok()?,
         number: annotations.get(ATTEMPT)?.parse().ok()?,
     })
+}
+
+/// Which instance of its attempt a Pod is.
+#[must_use]
+pub fn instance_of(metadata: &ObjectMeta) -> u32 {
+    number(metadata, INSTANCE).unwrap_or(0)
+}
+
+/// How many instances its attempt has.
+#[must_use]
+pub fn instances_of(metadata: &ObjectMeta) -> u32 {
+    number(metadata, INSTANCES).unwrap_or(1)
+}
+
+fn number(metadata: &ObjectMeta, name: &str) -> Option<u32> {
+    metadata.annotations.as_ref()?.get(name)?.parse().ok()
+}
+
+/// The selector of the Pods of one attempt.
+#[must_use]
+pub fn attempt_selector(attempt: &AttemptId) -> String {
+    format!(
+        "{},{STEP}={},{ATTEMPT}={}",
+        run_selector(&attempt.run),
+        label_value(attempt.step.as_str()),
+        attempt.number
+    )
 }
 
 fn hash(text: &str) -> String {
@@ -188,6 +232,22 @@ mod tests {
             "{}",
             names[0]
         );
+    }
+
+    #[test]
+    fn each_instance_has_a_name_of_its_own() {
+        let attempt = |number| AttemptId {
+            run: "r".parse().unwrap(),
+            step: "train".parse().unwrap(),
+            number,
+        };
+        let names: std::collections::BTreeSet<String> = [(1, 0), (1, 1), (11, 0), (11, 1), (1, 11)]
+            .into_iter()
+            .map(|(number, instance)| super::instance_pod_name(&attempt(number), instance))
+            .collect();
+        assert_eq!(names.len(), 5, "{names:?}");
+        assert!(names.iter().all(|name| is_label(name)));
+        assert!(names.contains(&pod_name(&attempt(1))));
     }
 
     #[test]

@@ -303,6 +303,7 @@ fn plan(steps: &[&str]) -> Plan {
             instances: 1,
             ..Resources::default()
         },
+        distribution: None,
         timeout_ms: None,
         grace_ms: 1_000,
         retry: RetryPolicy::default(),

@@ -285,6 +285,7 @@ fn ticket(step: &str) -> Ticket {
         },
         compute: None,
         network: Network::Default,
+        distribution: None,
         timeout_ms: None,
         grace_ms: 1_000,
         publish_grace_ms: 1_000,

@@ -29,13 +29,20 @@ pub(crate) struct Prepared {
     pub(crate) environment: BTreeMap<OsString, OsString>,
     /// Where standard output and error go.
     pub(crate) output: OwnedFd,
+    /// It serves the others and does not end by itself: once they are done, so is it.
+    pub(crate) serves: bool,
+}
+
+/// How long commands may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
     /// `limits.timeout`.
     pub(crate) timeout: Option<Duration>,
     /// Between SIGTERM and SIGKILL once the time is over.
     pub(crate) grace: Duration,
 }
 
-/// How the command ended.
+/// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finished {
     /// Its exit status; 128 + n for a signal.
@@ -48,7 +55,7 @@ pub(crate) struct Finished {
     pub(crate) ended_by: Option<EndedBy>,
     /// The kernel killed one of its processes for want of memory.
     pub(crate) out_of_memory: bool,
-    /// How many processes outlived the first one, and were killed.
+    /// How many processes outlived the first ones, and were killed.
     pub(crate) left_behind: usize,
 }
 
@@ -59,6 +66,10 @@ pub(crate) enum EndedBy {
     Timeout,
     /// It was asked for.
     Stop(Cause),
+    /// Another process of the step did not end well.
+    Peer,
+    /// It served others, and they are done.
+    Served,
     /// The engine of its container went away, and the container with it.
     EngineLost,
 }
@@ -82,14 +93,31 @@ pub(crate) enum StartError {
 /// How long what outlives the command may still take to end by itself.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// Runs `prepared` within `tree` until its last process is gone. Only one of these
-/// may run in a process: it reaps every child.
+/// The first process of one of the commands.
+struct Main {
+    group: i32,
+    serves: bool,
+    status: Option<(Result<i32, i32>, Duration)>,
+    ended_by: Option<EndedBy>,
+}
+
+impl Main {
+    fn failed(&self) -> bool {
+        self.ended_by.is_none() && !matches!(self.status, None | Some((Ok(0), _)))
+    }
+}
+
+/// Runs `commands` within `tree` until the last process is gone: mostly one, of a
+/// distributed step several. Where one of them does not end well the others are ended.
+/// Only one of these may run in a process: it reaps every child.
 pub(crate) async fn run(
-    prepared: Prepared,
+    commands: Vec<Prepared>,
+    limits: Limits,
     tree: &Tree,
     mut stopped: Stopped,
-) -> Result<Finished, StartError> {
-    let shell = shell(&prepared.environment).ok_or(StartError::NoShell)?;
+) -> Result<Vec<Finished>, StartError> {
+    let first = commands.first().ok_or(StartError::NoShell)?;
+    let shell = shell(&first.environment).ok_or(StartError::NoShell)?;
     let failed = |source: io::Error| StartError::System {
         shell: shell.clone(),
         source,
@@ -98,33 +126,46 @@ pub(crate) async fn run(
     nix::sys::prctl::set_child_subreaper(true).map_err(|errno| failed(errno.into()))?;
     let kills_before = (tree.memory_kills(), machine_memory_kills());
     let began = Instant::now();
-    let birth = Birth {
-        program: &shell,
-        arguments: &["-c", &prepared.text],
-        environment: &prepared.environment,
-        folder: &prepared.folder,
-        output: prepared.output.as_fd(),
-    };
-    let group = birth::start(&birth, tree).map_err(failed)?;
-    drop(prepared.output);
+    let mut mains: Vec<Main> = Vec::new();
+    for command in &commands {
+        let birth = Birth {
+            program: &shell,
+            arguments: &["-c", &command.text],
+            environment: &command.environment,
+            folder: &command.folder,
+            output: command.output.as_fd(),
+        };
+        match birth::start(&birth, tree) {
+            Ok(group) => mains.push(Main {
+                group,
+                serves: command.serves,
+                status: None,
+                ended_by: None,
+            }),
+            Err(error) => {
+                end_started(tree).await;
+                return Err(failed(error));
+            }
+        }
+    }
+    drop(commands);
 
-    let mut main: Option<(Result<i32, i32>, Duration)> = None;
     let mut ended_by = None;
     let mut kill_at: Option<Instant> = None;
     let mut seen: Option<Stop> = None;
     // Rounds of SIGKILL; a process that is just being born is caught by the next.
     let mut kills: u32 = 0;
     let mut left_behind = 0;
-    let timeout_at = prepared.timeout.map(|timeout| began + timeout);
+    let mut all_ran = None;
+    let timeout_at = limits.timeout.map(|timeout| began + timeout);
     loop {
-        let reaped = reap(group);
-        if let Some(status) = reaped.main {
-            main = Some((status, began.elapsed()));
-        }
-        if let Some((_, ran)) = main {
+        let no_children = reap(&mut mains, began, ended_by);
+        let all_done = mains.iter().all(|main| main.status.is_some());
+        if all_done {
+            let ran = *all_ran.get_or_insert_with(|| began.elapsed());
             // Orphans become children of this process: without any it has no descendants,
             // and the list of all processes, which is long on a busy machine, is not read.
-            if reaped.no_children && tree.cgroups_are_empty() {
+            if no_children && tree.cgroups_are_empty() {
                 break;
             }
             let members = tree.members();
@@ -139,57 +180,100 @@ pub(crate) async fn run(
                 kills += 1;
                 tree.kill();
             }
+        } else if ended_by.is_none() {
+            // A group goes on only as a whole.
+            ended_by = if mains.iter().any(Main::failed) {
+                Some(EndedBy::Peer)
+            } else if mains
+                .iter()
+                .all(|main| main.serves || main.status.is_some())
+                && mains.iter().any(|main| !main.serves)
+            {
+                Some(EndedBy::Served)
+            } else {
+                None
+            };
+            if ended_by.is_some() {
+                kill_at = Some(Instant::now() + limits.grace);
+                terminate(&mains, tree);
+            }
         }
         if kill_at.is_some_and(|at| Instant::now() >= at) {
             kills += 1;
             tree.kill();
         }
         let soon = |millis| Some(Instant::now() + Duration::from_millis(millis));
-        let wake = match (kills, main.is_some()) {
+        let wake = match (kills, all_done) {
             // The end of a grandchild brings no signal to us.
             (0, true) => soon(20).min(kill_at.or(soon(20))),
             (0, false) => kill_at,
             (rounds, _) => soon(u64::from(rounds.min(100)) * 10),
         };
-        let running = main.is_none() && ended_by.is_none();
+        let running = !all_done && ended_by.is_none();
         tokio::select! {
             _ = children.recv() => {}
             () = sleep_until(wake) => {}
             stop = stopped.changed_from(seen) => {
                 seen = Some(stop);
-                if main.is_none() || ended_by.is_some() {
+                if !all_done || ended_by.is_some() {
                     if ended_by.is_none() {
-                        ended_by = Some(EndedBy::Stop(stop.cause));
-                        tree.signal(group, Signal::SIGTERM);
+                        ended_by = Some(stop.reason());
+                        terminate(&mains, tree);
                     }
                     kill_at = Some(kill_at.map_or(stop.kill_at, |at| at.min(stop.kill_at)));
                 }
             }
             () = sleep_until(timeout_at.filter(|_| running)) => {
                 ended_by = Some(EndedBy::Timeout);
-                kill_at = Some(Instant::now() + prepared.grace);
-                tree.signal(group, Signal::SIGTERM);
+                kill_at = Some(Instant::now() + limits.grace);
+                terminate(&mains, tree);
             }
         }
     }
-    let (status, ran) = main.unwrap_or((Err(libc_kill()), began.elapsed()));
-    let (code, signal) = match status {
-        Ok(code) => (code, None),
-        Err(signal) => (128 + signal, Some(signal)),
-    };
     let grew = |before: Option<u64>, after: Option<u64>| matches!((before, after), (Some(b), Some(a)) if a > b);
     let own = grew(kills_before.0, tree.memory_kills());
     let machine = grew(kills_before.1, machine_memory_kills());
-    let out_of_memory =
-        ended_by.is_none() && code != 0 && (own || (code == 137 && left_behind == 0 && machine));
-    Ok(Finished {
-        code,
-        signal,
-        ran,
-        ended_by,
-        out_of_memory,
-        left_behind,
-    })
+    let finished = mains.into_iter().map(|main| {
+        let (status, ran) = main.status.unwrap_or((Err(libc_kill()), began.elapsed()));
+        let (code, signal) = match status {
+            Ok(code) => (code, None),
+            Err(signal) => (128 + signal, Some(signal)),
+        };
+        let ended_by = main.ended_by;
+        let out_of_memory = ended_by.is_none()
+            && code != 0
+            && (own || (code == 137 && left_behind == 0 && machine));
+        Finished {
+            code,
+            signal,
+            ran,
+            ended_by,
+            out_of_memory,
+            left_behind,
+        }
+    });
+    Ok(finished.collect())
+}
+
+/// Asks every process of the tree to end.
+fn terminate(mains: &[Main], tree: &Tree) {
+    let groups: Vec<i32> = mains.iter().map(|main| main.group).collect();
+    tree.signal(&groups, Signal::SIGTERM);
+}
+
+/// Ends those that were started before one that could not be.
+async fn end_started(tree: &Tree) {
+    for _ in 0..500 {
+        tree.kill();
+        while matches!(
+            waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)),
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::EINTR)
+        ) {}
+        if tree.members().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 fn libc_kill() -> i32 {
@@ -219,35 +303,23 @@ fn is_program(file: &Path) -> bool {
         .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
 }
 
-/// What a round of reaping found.
-struct Reaped {
-    /// The status of the command's first process, where it was among them: its exit
-    /// status, or the signal that ended it.
-    main: Option<Result<i32, i32>>,
-    /// No child is left.
-    no_children: bool,
-}
-
-/// Reaps every child that ended, `main` among them or not.
-fn reap(main: i32) -> Reaped {
-    let mut reaped = Reaped {
-        main: None,
-        no_children: false,
-    };
+/// Reaps every child that ended, and says of the commands' first processes how. Those that
+/// end from now on were made to by `ended_by`. Whether no child is left.
+fn reap(mains: &mut [Main], began: Instant, ended_by: Option<EndedBy>) -> bool {
     loop {
-        match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == main => {
-                reaped.main = Some(Ok(code));
-            }
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid.as_raw() == main => {
-                reaped.main = Some(Err(signal as i32));
-            }
-            Ok(WaitStatus::StillAlive) => return reaped,
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => {
-                reaped.no_children = errno == Errno::ECHILD;
-                return reaped;
-            }
+        let (pid, status) = match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => (pid, Ok(code)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, Err(signal as i32)),
+            Ok(WaitStatus::StillAlive) => return false,
+            Ok(_) | Err(Errno::EINTR) => continue,
+            Err(errno) => return errno == Errno::ECHILD,
+        };
+        if let Some(main) = mains
+            .iter_mut()
+            .find(|main| main.group == pid.as_raw() && main.status.is_none())
+        {
+            main.status = Some((status, began.elapsed()));
+            main.ended_by = ended_by;
         }
     }
 }

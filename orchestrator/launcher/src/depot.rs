@@ -4,7 +4,9 @@
 use crate::attempt::text;
 use crate::sequence::{self, Records};
 use crate::serve::Hub;
-use auria_core::outcome::{Artifact, Checkpoint, Claim, EndRecord, Outcome};
+use auria_core::outcome::{
+    Artifact, Checkpoint, Claim, EndRecord, InstanceEnd, MemberEnd, Outcome,
+};
 use auria_core::plan::{DataType, InputMode};
 use auria_core::run::AttemptNews;
 use auria_core::{AttemptId, Digest, Nonce};
@@ -173,8 +175,10 @@ impl Depot {
         }
     }
 
-    pub(crate) fn log(&self, nonce: &Nonce) -> LogWriter {
-        let folder = layout::logs(&self.attempt, nonce);
+    /// The attempt's log; of an instance whose launcher does not hold the claim (`apart`,
+    /// its first rank), one of its own.
+    pub(crate) fn log(&self, nonce: &Nonce, apart: Option<u32>) -> LogWriter {
+        let folder = layout::logs_of(&self.attempt, nonce, apart);
         LogWriter::start(self.store.clone(), folder, FlushPolicy::of(&self.store))
     }
 
@@ -196,6 +200,49 @@ impl Depot {
             self.store.write(&path, all.clone())
         })
         .await
+    }
+
+    /// Writes how one process of a distributed step ended.
+    pub(crate) async fn leave_member_end(
+        &self,
+        nonce: &Nonce,
+        end: &MemberEnd,
+    ) -> Result<(), StoreError> {
+        let path = layout::member_end(&self.attempt, nonce, end.rank);
+        patiently(self.patience, &self.hub, "write how it ended", || {
+            self.store.write_json(&path, end)
+        })
+        .await
+    }
+
+    /// Writes how an instance of a distributed step ended, whose first rank is `first`.
+    pub(crate) async fn leave_instance_end(
+        &self,
+        nonce: &Nonce,
+        first: u32,
+        end: &InstanceEnd,
+    ) -> Result<(), StoreError> {
+        let path = layout::instance_end(&self.attempt, nonce, first);
+        patiently(self.patience, &self.hub, "write how it ended", || {
+            self.store.write_json(&path, end)
+        })
+        .await
+    }
+
+    /// Publishes an output of an instance whose launcher does not hold the claim.
+    #[cfg(feature = "brokered")]
+    pub(crate) async fn publish_apart(
+        &self,
+        nonce: &Nonce,
+        first: u32,
+        name: &str,
+        data_type: DataType,
+        local: &Path,
+    ) -> Result<Artifact, StoreError> {
+        let prefix = layout::member_output(&self.attempt, nonce, first, name);
+        let manifest = layout::member_manifest(&self.attempt, nonce, first, name);
+        let publish = || artifact::publish(&self.store, local, data_type, &prefix, &manifest);
+        patiently(self.patience, &self.hub, "publish an output", publish).await
     }
 
     pub(crate) async fn publish(

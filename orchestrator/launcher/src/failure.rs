@@ -111,6 +111,12 @@ pub(crate) fn verdict(finished: &Finished, timeout_ms: Option<u64>) -> Result<()
             (Cause::Canceled, format!("stopped on request; {how}"))
         }
         Some(EndedBy::Stop(cause)) => (cause, format!("its launcher got SIGTERM; {how}")),
+        // The other's end says why; here for the record of this one.
+        Some(EndedBy::Peer) => (
+            Cause::Canceled,
+            format!("ended because another process of the step did not end well; {how}"),
+        ),
+        Some(EndedBy::Served) => return Ok(()),
         Some(EndedBy::EngineLost) => (
             Cause::NodeLost,
             format!("the container engine went away while the command ran; {how}"),

@@ -13,6 +13,7 @@ mod command;
 pub mod container;
 mod depot;
 mod failure;
+mod group;
 pub mod inotify;
 #[cfg(feature = "brokered")]
 pub mod install;
@@ -72,6 +73,8 @@ mod exit {
         use super::AttemptNews as N;
         match news {
             N::Committed { .. } => COMMITTED,
+            // The driver commits it.
+            N::Ended { end } if end.published.is_some() => COMMITTED,
             N::ClaimLost => NOT_OURS,
             N::Gone { .. } | N::Unavailable { .. } => STORE,
             _ => ENDED,
@@ -233,6 +236,8 @@ async fn attend(
                 node: None,
                 process: None,
                 nonce: None,
+                group: None,
+                peers: None,
             };
             attempt::carry_out(depot, &options, around, &work, &hub, stopped, engines).await
         }

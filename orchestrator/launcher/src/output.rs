@@ -7,9 +7,11 @@ use auria_store::StoreError;
 use auria_store::logs::LogWriter;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -37,11 +39,20 @@ pub(crate) fn named_pipe(path: &Path) -> io::Result<(pipe::Receiver, OwnedFd)> {
     Ok((read, write.into()))
 }
 
+/// Last lines of a process of a distributed step that are kept for its end, and characters
+/// of each.
+const LAST_LINES: usize = 10;
+const LAST_LINE_LENGTH: usize = 500;
+
+/// The last lines of the processes of a distributed step, by rank.
+pub(crate) type LastLines = Arc<Mutex<BTreeMap<u32, VecDeque<String>>>>;
+
 /// The task that carries the command's output; ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Pump {
-    task: JoinSet<LogWriter>,
+    task: JoinSet<Option<LogWriter>>,
     patience: Duration,
+    last_lines: LastLines,
 }
 
 impl Pump {
@@ -52,17 +63,56 @@ impl Pump {
         patience: Duration,
     ) -> Self {
         let mut task = JoinSet::new();
-        task.spawn(carry(read, log, hub));
-        Self { task, patience }
+        task.spawn(async move { Some(carry(read, log, hub).await) });
+        Self {
+            task,
+            patience,
+            last_lines: LastLines::default(),
+        }
+    }
+
+    /// Carries the output of several processes into one log, in which each line says whose
+    /// it is.
+    pub(crate) fn start_group(
+        reads: Vec<(u32, pipe::Receiver)>,
+        log: LogWriter,
+        hub: Hub,
+        patience: Duration,
+    ) -> Self {
+        let last_lines = LastLines::default();
+        let kept = Arc::clone(&last_lines);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let log = Arc::new(log);
+            let mut each = JoinSet::new();
+            for (rank, read) in reads {
+                let (log, hub, kept) = (Arc::clone(&log), hub.clone(), Arc::clone(&kept));
+                each.spawn(carry_rank(rank, read, log, hub, kept));
+            }
+            while each.join_next().await.is_some() {}
+            Arc::into_inner(log)
+        });
+        Self {
+            task,
+            patience,
+            last_lines,
+        }
+    }
+
+    /// The last lines of each process, where there are several.
+    pub(crate) fn last_lines(&self) -> LastLines {
+        Arc::clone(&self.last_lines)
     }
 
     /// Waits for the end of the output and until the store holds it.
     pub(crate) async fn finish(mut self) -> Result<(), StoreError> {
         let ended = tokio::time::timeout(DRAIN + self.patience, self.task.join_next()).await;
         match ended {
-            Ok(Some(Ok(log))) => flush(log, self.patience).await,
+            Ok(Some(Ok(Some(log)))) => flush(log, self.patience).await,
             Ok(Some(Err(error))) => Err(lost(io::Error::other(error))),
-            Ok(None) | Err(_) => Err(lost(io::Error::from(io::ErrorKind::TimedOut))),
+            Ok(Some(Ok(None)) | None) | Err(_) => {
+                Err(lost(io::Error::from(io::ErrorKind::TimedOut)))
+            }
         }
     }
 }
@@ -106,6 +156,63 @@ async fn carry(mut read: pipe::Receiver, log: LogWriter, hub: Hub) -> LogWriter 
         hub.log(rest);
     }
     log
+}
+
+async fn carry_rank(
+    rank: u32,
+    mut read: pipe::Receiver,
+    log: Arc<LogWriter>,
+    hub: Hub,
+    kept: LastLines,
+) {
+    let prefix = format!("[rank {rank}] ");
+    let mut buffer = vec![0; CHUNK];
+    let mut begun: Vec<u8> = Vec::new();
+    loop {
+        let length = match read.read(&mut buffer).await {
+            Ok(length) => length,
+            Err(error) => {
+                tracing::warn!("the output of rank {rank} cannot be read: {error}");
+                0
+            }
+        };
+        begun.extend_from_slice(&buffer[..length]);
+        let whole = match begun.iter().rposition(|byte| *byte == b'\n') {
+            Some(last) => last + 1,
+            None if length == 0 || begun.len() > LONGEST_LINE => begun.len(),
+            None => 0,
+        };
+        let lines: Vec<u8> = begun.drain(..whole).collect();
+        let lines = lines.strip_suffix(b"\n").unwrap_or(&lines);
+        if whole > 0 {
+            // Whole lines at once, so that those of two processes never mingle.
+            let mut bytes = Vec::with_capacity(lines.len() + prefix.len());
+            let mut shown = Vec::new();
+            for line in lines.split(|byte| *byte == b'\n') {
+                bytes.extend_from_slice(prefix.as_bytes());
+                bytes.extend_from_slice(line);
+                bytes.push(b'\n');
+                shown.push(Lines::shown(line));
+            }
+            keep(&kept, rank, &shown);
+            hub.log(shown.iter().map(|line| format!("{prefix}{line}")).collect());
+            log.append(&bytes).await;
+        }
+        if length == 0 && begun.is_empty() {
+            return;
+        }
+    }
+}
+
+fn keep(kept: &LastLines, rank: u32, lines: &[String]) {
+    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let own = kept.entry(rank).or_default();
+    for line in lines.iter().skip(lines.len().saturating_sub(LAST_LINES)) {
+        if own.len() == LAST_LINES {
+            own.pop_front();
+        }
+        own.push_back(line.chars().take(LAST_LINE_LENGTH).collect());
+    }
 }
 
 /// Bytes put together to lines.

@@ -6,17 +6,20 @@
 use crate::attempt::{self, Around};
 use crate::depot::Depot;
 use crate::failure::chain;
+use crate::group::{Ends, Group, Peers};
 use crate::options::LaunchOptions;
 use crate::serve::Hub;
 use crate::stop;
 use crate::teller::Teller;
 use crate::work::Work;
 use crate::{LaunchError, exit, inherited, remove_work, sequence, warnings};
-use auria_core::Digest;
 use auria_core::outcome::Cause;
-use auria_core::protocol::{BROKER, TicketGrant};
+use auria_core::protocol::{BROKER, GroupEnds, TicketGrant};
 use auria_core::run::AttemptNews;
-use auria_store::remote::{Remote, RemoteOptions};
+use auria_core::ticket::Ticket;
+use auria_core::{Digest, Nonce};
+use auria_store::StoreError;
+use auria_store::remote::{Joining, Remote, RemoteOptions};
 use nix::sys::signal::SigSet;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
@@ -25,7 +28,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The address of the broker: `https://HOST:PORT`.
@@ -40,6 +44,17 @@ pub const WORK: &str = "AURIA_WORK";
 pub const NODE: &str = "AURIA_NODE";
 /// What tells the Pod from every other.
 pub const POD_UID: &str = "AURIA_POD_UID";
+/// Which instance of a distributed step it starts.
+pub const INSTANCE: &str = "AURIA_INSTANCE";
+/// The Pod's address, for the other instances.
+pub const ADDRESS: &str = "AURIA_POD_IP";
+/// How long the instances of a distributed step wait for each other, in milliseconds.
+pub const GROUP_PATIENCE: &str = "AURIA_GROUP_PATIENCE_MS";
+/// That, where it is not said.
+const DEFAULT_GROUP_PATIENCE_MS: u64 = 40 * 60 * 1000;
+/// Between two questions whether all are there: at first, and later.
+const ASK_SOON: Duration = Duration::from_millis(250);
+const ASK_LATER: Duration = Duration::from_secs(2);
 const DEFAULT_WORK: &str = "/auria/work";
 /// Where the last word is left for the cluster, which keeps 4096 bytes of it.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -60,6 +75,9 @@ struct Told {
     work: PathBuf,
     node: Option<String>,
     pod_uid: Option<String>,
+    instance: u32,
+    address: Option<String>,
+    group_patience_ms: u64,
 }
 
 /// Carries out the attempt that the environment names, and blocks until its end. `handed`
@@ -111,6 +129,13 @@ fn begin() -> Result<u8, LaunchError> {
         work,
         node: text(NODE),
         pod_uid: text(POD_UID),
+        instance: text(INSTANCE)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0),
+        address: text(ADDRESS),
+        group_patience_ms: text(GROUP_PATIENCE)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(DEFAULT_GROUP_PATIENCE_MS),
     };
     let told = serde_json::to_vec(&told).map_err(|error| failed("start anew")(error.into()))?;
     if told.len() > LONGEST_HANDED {
@@ -126,7 +151,15 @@ fn begin() -> Result<u8, LaunchError> {
     anew.arg0("auria-launcher")
         .arg("pod")
         .arg(read.as_raw_fd().to_string());
-    for name in [URL, TOKEN, AUTHORITY, WORK] {
+    for name in [
+        URL,
+        TOKEN,
+        AUTHORITY,
+        WORK,
+        INSTANCE,
+        ADDRESS,
+        GROUP_PATIENCE,
+    ] {
         anew.env_remove(name);
     }
     Err(failed("start anew")(anew.exec()))
@@ -234,11 +267,26 @@ async fn attend(told: Told, mut terms: Signal) -> Result<u8, LaunchError> {
             return Ok(exit::STORE);
         }
     };
+    let own = Joining {
+        instance: told.instance,
+        address: told.address.clone().unwrap_or_default(),
+        process: told.pod_uid.clone().unwrap_or_default(),
+        node: told.node.clone(),
+    };
+    let patience = Duration::from_millis(told.group_patience_ms);
+    let met = tokio::select! {
+        met = meet(&remote, &ticket, &own, patience) => met,
+        _ = terms.recv() => return Ok(exit::ENDED),
+    };
+    let Some(met) = met else {
+        return Ok(exit::STORE);
+    };
     let grace = Duration::from_millis(ticket.grace_ms);
+    let asked = stopper.clone();
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(async move {
         while terms.recv().await.is_some() {
-            stopper.ask(Cause::Evicted, grace);
+            asked.ask(Cause::Evicted, grace);
         }
     });
     let hub = Hub::new(ticket.attempt.clone());
@@ -254,16 +302,113 @@ async fn attend(told: Told, mut terms: Signal) -> Result<u8, LaunchError> {
         node: told.node,
         process: told.pod_uid,
         nonce: remote.nonce(),
+        peers: met.is_group.then(|| Peers {
+            instance: told.instance,
+            ends: Arc::new(Asks(remote.clone())),
+            stopper,
+            grace: grace + Duration::from_millis(ticket.publish_grace_ms),
+        }),
+        group: met.group,
     };
     let options = options(ticket, told.work, broker_grace_ms);
-    let news = attempt::carry_out(depot, &options, around, &work, &hub, stopped, None).await;
-    teller.finish().await;
-    leave(&news, |news| remote.seal(news), Path::new(TERMINATION_LOG));
+    let code = match met.member {
+        None => {
+            let news =
+                attempt::carry_out(depot, &options, around, &work, &hub, stopped, None).await;
+            teller.finish().await;
+            leave(&news, |news| remote.seal(news), Path::new(TERMINATION_LOG));
+            exit::of(&news)
+        }
+        Some(nonce) => {
+            let well =
+                attempt::carry_out_member(depot, &options, around, &work, &hub, stopped, nonce);
+            let well = well.await;
+            teller.finish().await;
+            if well { exit::COMMITTED } else { exit::ENDED }
+        }
+    };
     if let Err(error) = remove_work(work.root()) {
         tracing::warn!("the work folder {} is left: {error}", work.root().display());
     }
     tasks.shutdown().await;
-    Ok(exit::of(&news))
+    Ok(code)
+}
+
+/// Asks the broker what has become of the others.
+struct Asks(Remote);
+
+#[async_trait::async_trait]
+impl Ends for Asks {
+    async fn ends(&self) -> Result<GroupEnds, StoreError> {
+        self.0.group_ends().await
+    }
+}
+
+/// What a launcher is in its group.
+#[derive(Default)]
+struct Met {
+    is_group: bool,
+    group: Option<Group>,
+    /// The claim that it is a member of; without it, it claims itself.
+    member: Option<Nonce>,
+}
+
+/// Waits until all instances of a distributed step are there: none begins before. `None`
+/// where they do not come, or have begun without this one.
+async fn meet(remote: &Remote, ticket: &Ticket, own: &Joining, patience: Duration) -> Option<Met> {
+    let distribution = match ticket.distribution {
+        Some(distribution) if distribution.shape(ticket.resources.instances).instances > 1 => {
+            distribution
+        }
+        // On one machine a launcher is all there is.
+        _ => return Some(Met::default()),
+    };
+    let instances = ticket.resources.instances;
+    let begun = Instant::now();
+    let mut pause = ASK_SOON;
+    let mut missing: Vec<String> = Vec::new();
+    loop {
+        match remote.join(own).await {
+            Ok(group) => {
+                let there: Option<Vec<String>> = group.addresses.iter().cloned().collect();
+                let there = there.filter(|there| there.len() == instances as usize);
+                if let (Some(addresses), true) = (there, own.instance == 0 || group.begun.is_some())
+                {
+                    return Some(Met {
+                        is_group: true,
+                        member: group.begun.map(|begin| begin.nonce),
+                        group: Some(Group::in_pod(
+                            distribution,
+                            instances,
+                            own.instance,
+                            addresses,
+                        )),
+                    });
+                }
+                missing = (0..instances)
+                    .filter(|i| !matches!(group.addresses.get(*i as usize), Some(Some(_))))
+                    .map(|instance| instance.to_string())
+                    .collect();
+            }
+            Err(error) if error.is_transient() => {
+                tracing::warn!("the group cannot be asked for: {}", chain(&error));
+            }
+            Err(error) => {
+                tracing::error!("{}", chain(&error));
+                return None;
+            }
+        }
+        if begun.elapsed() >= patience {
+            tracing::error!(
+                "the instances {} of the step's {instances} did not come within {} s",
+                missing.join(", "),
+                patience.as_secs()
+            );
+            return None;
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(ASK_LATER);
+    }
 }
 
 /// A Pod has its share of the machine already.

@@ -1,6 +1,7 @@
 //! Requests to end an attempt: over the socket (someone cancelled it), by SIGTERM
 //! (the machine wants it gone). The first says why; the earliest deadline holds.
 
+use crate::command::EndedBy;
 use auria_core::outcome::Cause;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -10,10 +11,19 @@ use tokio::sync::watch;
 pub(crate) struct Stop {
     /// What the attempt ends with.
     pub(crate) cause: Cause,
+    /// Another process of the step ended: that says what the attempt ends with.
+    pub(crate) drawn: Option<EndedBy>,
     /// When SIGKILL follows SIGTERM.
     pub(crate) kill_at: Instant,
     /// Whether publishing is cut short, too.
     pub(crate) at_once: bool,
+}
+
+impl Stop {
+    /// What it makes of a command that runs.
+    pub(crate) fn reason(&self) -> EndedBy {
+        self.drawn.unwrap_or(EndedBy::Stop(self.cause))
+    }
 }
 
 /// Asks; see [`Stopped`].
@@ -33,8 +43,19 @@ pub(crate) fn channel() -> (Stopper, Stopped) {
 impl Stopper {
     /// Asks to end with `cause`, SIGKILL following after `grace`.
     pub(crate) fn ask(&self, cause: Cause, grace: Duration) {
+        self.put(cause, None, grace);
+    }
+
+    /// Asks to end because another process of the step has ended, in the way that `drawn`
+    /// says.
+    pub(crate) fn draw_along(&self, drawn: EndedBy, grace: Duration) {
+        self.put(Cause::Canceled, Some(drawn), grace);
+    }
+
+    fn put(&self, cause: Cause, drawn: Option<EndedBy>, grace: Duration) {
         let asked = Stop {
             cause,
+            drawn,
             kill_at: Instant::now() + grace,
             at_once: grace.is_zero(),
         };
@@ -43,6 +64,7 @@ impl Stopper {
                 None => asked,
                 Some(first) => Stop {
                     cause: first.cause,
+                    drawn: first.drawn,
                     kill_at: first.kill_at.min(asked.kill_at),
                     at_once: first.at_once || asked.at_once,
                 },

@@ -129,14 +129,16 @@ impl Tree {
         })
     }
 
-    /// Sends `signal` to the process group `group` and to the members outside of it.
-    pub(crate) fn signal(&self, group: i32, signal: Signal) {
+    /// Sends `signal` to the process groups `groups` and to the members outside of them.
+    pub(crate) fn signal(&self, groups: &[i32], signal: Signal) {
         let processes = processes();
-        let _ = nix::sys::signal::killpg(Pid::from_raw(group), signal);
+        for group in groups {
+            let _ = nix::sys::signal::killpg(Pid::from_raw(*group), signal);
+        }
         for pid in self.members() {
             if processes
                 .get(&pid)
-                .is_some_and(|process| process.group != group)
+                .is_some_and(|process| !groups.contains(&process.group))
             {
                 let _ = kill(Pid::from_raw(pid), signal);
             }

@@ -50,12 +50,43 @@ impl Work {
         self.root.join("outputs").join(name)
     }
 
+    /// Where one process of a distributed step writes an output.
+    pub(crate) fn output_of(&self, rank: u32, name: &str) -> PathBuf {
+        let outputs = self.root.join("ranks").join(rank.to_string());
+        outputs.join("outputs").join(name)
+    }
+
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.root.join("checkpoints")
     }
 
+    /// The checkpoints of an instance: those of the first count.
+    pub(crate) fn checkpoints_of(&self, instance: u32) -> PathBuf {
+        match instance {
+            0 => self.checkpoints(),
+            _ => self.instance(instance).join("checkpoints"),
+        }
+    }
+
     pub(crate) fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
+    }
+
+    /// The metrics of an instance: those of the first count.
+    pub(crate) fn metrics_of(&self, instance: u32) -> PathBuf {
+        match instance {
+            0 => self.metrics(),
+            _ => self.instance(instance).join("metrics.jsonl"),
+        }
+    }
+
+    fn instance(&self, instance: u32) -> PathBuf {
+        self.root.join("instances").join(instance.to_string())
+    }
+
+    /// The hosts that `mpirun` is given.
+    pub(crate) fn hosts(&self) -> PathBuf {
+        self.root.join("hosts")
     }
 
     /// The pipe that takes the output of a command in a container.
@@ -68,15 +99,20 @@ impl Work {
         self.root.join(".out-of-memory")
     }
 
-    /// What else the command's environment holds.
-    pub(crate) fn variables(&self, attempt: &AttemptId) -> BTreeMap<OsString, OsString> {
+    /// What else the environment of a command on an instance holds; one that is not
+    /// distributed is the first.
+    pub(crate) fn variables(
+        &self,
+        attempt: &AttemptId,
+        instance: u32,
+    ) -> BTreeMap<OsString, OsString> {
         let AttemptId { run, step, number } = attempt;
         let pairs: [(&str, OsString); 8] = [
             ("AURIA_RUN", run.as_str().into()),
             ("AURIA_STEP", step.as_str().into()),
             ("AURIA_ATTEMPT", number.to_string().into()),
-            ("AURIA_CHECKPOINTS", self.checkpoints().into()),
-            ("AURIA_METRICS", self.metrics().into()),
+            ("AURIA_CHECKPOINTS", self.checkpoints_of(instance).into()),
+            ("AURIA_METRICS", self.metrics_of(instance).into()),
             ("AZUREML_RUN_ID", run.as_str().into()),
             ("TMPDIR", self.root.join("tmp").into()),
             ("PWD", self.code().into()),

@@ -6,10 +6,12 @@ use crate::create::Created;
 use crate::store::{REQUESTS, decode, encode};
 use crate::{Store, StoreError, StorePath, checkpoint, layout, runs};
 use auria_core::mutant;
-use auria_core::outcome::{Checkpoint, Claim, EndRecord, LogRecord, Outcome, RunEnd, Status};
+use auria_core::outcome::{
+    Checkpoint, Claim, EndRecord, InstanceEnd, LogRecord, Member, Outcome, RunEnd, Status,
+};
 use auria_core::run::Recovered;
 use auria_core::ticket::Ticket;
-use auria_core::{AttemptId, RunId, StepPath};
+use auria_core::{AttemptId, Nonce, RunId, StepPath};
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -340,6 +342,52 @@ impl Journal {
             ended,
             created: run.created,
         })
+    }
+
+    /// Writes that a launcher of a distributed step is there; a newer one of the same
+    /// instance takes its place.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub async fn join(&self, attempt: &AttemptId, member: &Member) -> Result<(), StoreError> {
+        let path = layout::joined(attempt, member.instance);
+        self.store.write_json(&path, member).await
+    }
+
+    /// The launcher of an instance, where one is there.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn read_member(
+        &self,
+        attempt: &AttemptId,
+        instance: u32,
+    ) -> Result<Option<Member>, StoreError> {
+        self.store
+            .read_json(&layout::joined(attempt, instance))
+            .await
+    }
+
+    /// How the instances of a distributed step ended whose first ranks are these, of those
+    /// that have.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn read_instance_ends(
+        &self,
+        attempt: &AttemptId,
+        nonce: &Nonce,
+        first_ranks: impl IntoIterator<Item = u32>,
+    ) -> Result<Vec<InstanceEnd>, StoreError> {
+        futures::stream::iter(first_ranks)
+            .map(|rank| async move {
+                let path = layout::instance_end(attempt, nonce, rank);
+                self.store.read_json(&path).await
+            })
+            .buffered(REQUESTS)
+            .try_filter_map(|found| async move { Ok(found) })
+            .try_collect()
+            .await
     }
 
     /// The log, in order, with what was appended while it was listed.

@@ -143,6 +143,13 @@ pub fn attempt_end(id: &AttemptId) -> StorePath {
     attempt_file(id, "end.json")
 }
 
+/// `runs/<run>/attempts/<step>/<n>/members/<instance>.json`: that a launcher of a
+/// distributed step is there, before the claim.
+#[must_use]
+pub fn joined(id: &AttemptId, instance: u32) -> StorePath {
+    attempt_file(id, &format!("members/{instance}.json"))
+}
+
 /// `runs/<run>/outcomes`.
 #[must_use]
 pub fn outcomes(run: &RunId) -> StorePath {
@@ -206,6 +213,53 @@ pub fn metrics_chunks(id: &AttemptId, nonce: &Nonce) -> StorePath {
 #[must_use]
 pub fn metrics(id: &AttemptId, nonce: &Nonce) -> StorePath {
     data(id, nonce).join("metrics.jsonl")
+}
+
+/// `…/data/<step>/<n>-<nonce>/members/<rank>`: what one process of a distributed step left.
+#[must_use]
+pub fn member(id: &AttemptId, nonce: &Nonce, rank: u32) -> StorePath {
+    data(id, nonce).join("members").join(rank.to_string())
+}
+
+/// `…/members/<rank>/end.json`: how it ended.
+#[must_use]
+pub fn member_end(id: &AttemptId, nonce: &Nonce, rank: u32) -> StorePath {
+    member(id, nonce, rank).join("end.json")
+}
+
+/// `…/members/<first rank of an instance>/instance.json`: how that instance ended.
+#[must_use]
+pub fn instance_end(id: &AttemptId, nonce: &Nonce, first: u32) -> StorePath {
+    member(id, nonce, first).join("instance.json")
+}
+
+/// `…/members/<first rank>/logs`: what an instance with a launcher of its own said.
+#[must_use]
+pub fn member_logs(id: &AttemptId, nonce: &Nonce, first: u32) -> StorePath {
+    member(id, nonce, first).join("logs")
+}
+
+/// The attempt's log, or that of an instance which has one of its own.
+#[must_use]
+pub fn logs_of(id: &AttemptId, nonce: &Nonce, apart: Option<u32>) -> StorePath {
+    match apart {
+        None => logs(id, nonce),
+        Some(first) => member_logs(id, nonce, first),
+    }
+}
+
+/// `…/members/<first rank>/outputs/<name>`: an output of such an instance.
+#[must_use]
+pub fn member_output(id: &AttemptId, nonce: &Nonce, first: u32, name: &str) -> StorePath {
+    member(id, nonce, first).join("outputs").join(name)
+}
+
+/// `…/members/<first rank>/manifests/<name>.json`: its manifest.
+#[must_use]
+pub fn member_manifest(id: &AttemptId, nonce: &Nonce, first: u32, name: &str) -> StorePath {
+    member(id, nonce, first)
+        .join("manifests")
+        .join(format!("{name}.json"))
 }
 
 /// `<folder>/<seq>`, the name of a chunk, with leading zeros so that names sort.

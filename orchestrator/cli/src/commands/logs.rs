@@ -42,6 +42,7 @@ pub async fn logs(global: &Global, args: &Logs) -> Result<u8, Failure> {
     let mut tails = Tails {
         store: store.clone(),
         readers: BTreeMap::new(),
+        apart: apart(&run),
         prefix: step.is_none(),
         width: 0,
     };
@@ -272,7 +273,9 @@ struct Tail {
 
 struct Tails {
     store: Store,
-    readers: BTreeMap<AttemptId, Tail>,
+    readers: BTreeMap<(AttemptId, Option<u32>), Tail>,
+    /// Of distributed steps, the first ranks of instances that may have a log of their own.
+    apart: BTreeMap<StepPath, Vec<u32>>,
     /// Whether each line says its step.
     prefix: bool,
     width: usize,
@@ -280,10 +283,27 @@ struct Tails {
 
 impl Tails {
     async fn print(&mut self, id: &AttemptId, nonce: &Nonce, last: bool) -> Result<(), Failure> {
-        let tail = self.readers.entry(id.clone()).or_insert_with(|| Tail {
-            reader: LogReader::new(self.store.clone(), layout::logs(id, nonce)),
-            rest: Vec::new(),
-        });
+        self.print_of(id, nonce, None, last).await?;
+        for rank in self.apart.get(&id.step).cloned().unwrap_or_default() {
+            self.print_of(id, nonce, Some(rank), last).await?;
+        }
+        Ok(())
+    }
+
+    async fn print_of(
+        &mut self,
+        id: &AttemptId,
+        nonce: &Nonce,
+        apart: Option<u32>,
+        last: bool,
+    ) -> Result<(), Failure> {
+        let tail = self
+            .readers
+            .entry((id.clone(), apart))
+            .or_insert_with(|| Tail {
+                reader: LogReader::new(self.store.clone(), layout::logs_of(id, nonce, apart)),
+                rest: Vec::new(),
+            });
         while let Some(bytes) = tail.reader.next().await? {
             if !self.prefix {
                 print::raw(&bytes)?;
@@ -301,6 +321,14 @@ impl Tails {
         }
         Ok(())
     }
+}
+
+/// The first ranks of the instances of distributed steps but the first one's: where each has
+/// a launcher of its own, each has a log of its own.
+fn apart(run: &RunJson) -> BTreeMap<StepPath, Vec<u32>> {
+    let steps = run.plan.steps.iter();
+    let of = steps.map(|step| (step.path.clone(), step.logs_apart()));
+    of.filter(|(_, ranks)| !ranks.is_empty()).collect()
 }
 
 fn prefixed(id: &AttemptId, lines: &[u8], width: usize) -> Vec<u8> {

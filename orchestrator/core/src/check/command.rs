@@ -394,7 +394,7 @@ impl Checker<'_> {
     /// `resources`, over those in `base`.
     pub(crate) fn resources(&mut self, from: &Object<'_>, base: &Resources) -> Resources {
         let mut resources = Resources {
-            instances: 1,
+            instances: base.instances.max(1),
             ..base.clone()
         };
         let Some(entry) = from.get("resources") else {
@@ -427,16 +427,8 @@ impl Checker<'_> {
             .or(resources.ephemeral_storage_bytes);
         resources.shm_bytes = asked.bytes("shm_size").or(resources.shm_bytes);
         resources.instance_type = asked.owned("instance_type").or(resources.instance_type);
-        if let Some(count) = asked
-            .get("instance_count")
-            .filter(|_| asked.integer("instance_count") > Some(1))
-        {
-            let status = Status::NotYet("one instance");
-            self.out.push(refused(
-                "a step of several instances",
-                status,
-                entry_place(count),
-            ));
+        if let Some(count) = asked.integer("instance_count") {
+            resources.instances = u32::try_from(count).unwrap_or(u32::MAX);
         }
         if let Some(entry) = asked.get("gpu")
             && let Some(gpu) = object(&entry.value, &entry.key_place, &GPU, &mut self.out)

@@ -192,6 +192,7 @@ impl Checker<'_> {
         let body = self.body(&from, &names);
         let variables = self.variables(&from, &names);
         let resources = self.resources(&from, &Resources::default());
+        let distribution = self.distribution(&from);
         // Even a component with errors has its interface: the jobs that use it are
         // checked against that.
         let body = body.or_else(|| (self.errors() > before).then(Arc::default))?;
@@ -199,6 +200,7 @@ impl Checker<'_> {
             display_name: from.owned("display_name"),
             deterministic: from.boolean("is_deterministic").unwrap_or(true),
             resources,
+            distribution: distribution.unwrap_or_default(),
             variables,
             work: ComponentWork::Command(body),
             inputs,
@@ -216,6 +218,7 @@ impl Checker<'_> {
             outputs,
             deterministic: true,
             resources: Resources::default(),
+            distribution: None,
             variables: BTreeMap::new(),
             work: ComponentWork::Pipeline(Arc::new(graph)),
         })

@@ -327,7 +327,6 @@ pub static OUTPUT: Table = Table {
     ],
 };
 
-const DISTRIBUTION: &str = "run the processes from one command, with `torchrun` for instance";
 const INCLUDES: &str = "put the files into the code folder";
 
 /// A job of a pipeline that runs a command.
@@ -427,10 +426,9 @@ pub static COMMAND_JOB: Table = Table {
             Shape::Choice(&["default", "none"]),
             "What it may reach.",
         ),
-        later(
+        yes(
             "distribution",
-            Shape::Any,
-            DISTRIBUTION,
+            Shape::Object(&DISTRIBUTION),
             "Several processes for one step.",
         ),
         later(
@@ -588,10 +586,9 @@ pub static COMMAND_COMPONENT: Table = Table {
             Shape::Object(&RESOURCES),
             "What it asks of the machine or node.",
         ),
-        later(
+        yes(
             "distribution",
-            Shape::Any,
-            DISTRIBUTION,
+            Shape::Object(&DISTRIBUTION),
             "Several processes for one step.",
         ),
         later(
@@ -711,6 +708,34 @@ pub static CUDA: Table = Table {
             "compat",
             Shape::Choice(&["minor"]),
             "`minor`: any driver of the same major version serves.",
+        ),
+    ],
+};
+
+/// `distribution`.
+pub static DISTRIBUTION: Table = Table {
+    name: "`distribution`",
+    open: false,
+    fields: &[
+        yes(
+            "type",
+            Shape::Choice(&["pytorch", "mpi", "tensorflow"]),
+            "How the processes find each other: `pytorch`, `mpi` or `tensorflow`.",
+        ),
+        yes(
+            "process_count_per_instance",
+            Shape::Integer(1),
+            "Processes on each instance, of `pytorch` and `mpi`.",
+        ),
+        yes(
+            "worker_count",
+            Shape::Integer(1),
+            "Workers, of `tensorflow`; each is an instance.",
+        ),
+        yes(
+            "parameter_server_count",
+            Shape::Integer(0),
+            "Parameter servers, of `tensorflow`; each is an instance.",
         ),
     ],
 };

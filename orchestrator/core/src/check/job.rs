@@ -209,11 +209,25 @@ impl Checker<'_> {
                 .and_then(|entry| self.environment(entry)),
             None => None,
         };
+        let before = self.errors();
+        let resources = self.resources(from, &base);
+        let own = self.distribution(from);
+        let asked = own.map(|own| {
+            own.or_else(|| component.and_then(|component| component.distribution.clone()))
+        });
+        let distribution = match asked {
+            // What is wrong with one of them is said once.
+            Ok(asked) if self.errors() == before => {
+                self.distributed(asked.as_ref(), &resources, from)
+            }
+            _ => None,
+        };
         CommandStep {
             body: Arc::default(),
             environment,
             variables,
-            resources: self.resources(from, &base),
+            resources,
+            distribution,
             timeout_ms: self.timeout(from),
             retry: self.retry(from),
             cache_key,

@@ -6,6 +6,7 @@
 mod bind;
 mod command;
 mod component;
+mod distribution;
 mod expression;
 pub mod fields;
 mod found;

@@ -1,7 +1,9 @@
 //! A checked pipeline: every name resolved, every type known. Where it exists, a
 //! plan can be made from it; nothing in it is text that still has to be read.
 
+use super::distribution;
 use super::expression::Piece;
+use crate::distribution::Distribution;
 use crate::document::{Place, Resolved, Source};
 use crate::plan::{AssetName, CudaPin, DataType, InputMode, Network, RetryPolicy};
 use crate::resources::Resources;
@@ -253,6 +255,8 @@ pub struct CommandStep {
     pub variables: BTreeMap<String, (Vec<Piece>, Place)>,
     /// What it asks for; the component's where the step says nothing.
     pub resources: Resources,
+    /// How it is several processes.
+    pub distribution: Option<Distribution>,
     /// `limits.timeout`.
     pub timeout_ms: Option<u64>,
     /// How often it is tried again.
@@ -391,6 +395,7 @@ pub(crate) struct Component {
     pub(crate) outputs: BTreeMap<String, (Option<DataType>, Place)>,
     pub(crate) deterministic: bool,
     pub(crate) resources: Resources,
+    pub(crate) distribution: Option<distribution::Asked>,
     pub(crate) variables: BTreeMap<String, (Vec<Piece>, Place)>,
     pub(crate) work: ComponentWork,
 }

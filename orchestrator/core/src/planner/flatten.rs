@@ -372,6 +372,7 @@ impl<'a> Planner<'a> {
             outputs,
             after,
             resources: command.resources.clone(),
+            distribution: command.distribution,
             timeout_ms: command.timeout_ms,
             grace_ms: self.facts.grace_ms,
             retry: command.retry.clone(),

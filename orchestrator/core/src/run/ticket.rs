@@ -125,6 +125,7 @@ impl RunState {
                 .map(|(name, output)| (name.clone(), output.data_type))
                 .collect(),
             resources: step.resources.clone(),
+            distribution: step.distribution,
             compute: step.compute.clone(),
             network: step.network,
             timeout_ms: step.timeout_ms,

@@ -155,6 +155,7 @@ impl<B: Bench> World<B> {
             },
             compute: None,
             network: Network::Default,
+            distribution: None,
             timeout_ms: None,
             grace_ms: 5_000,
             publish_grace_ms: 20_000,

@@ -201,6 +201,7 @@ impl Executor for DockerExecutor {
     async fn start(&self, ticket: &Ticket) -> Result<(), StartError> {
         let Ticket {
             environment,
+            distribution,
             // The container's limits and devices; what never fits is refused below.
             resources: _,
             // The container's network.
@@ -231,6 +232,12 @@ impl Executor for DockerExecutor {
                 "the target `docker` runs containers, and the step has no image to run in"
                     .to_owned(),
             );
+        }
+        if let Some(distribution) = distribution {
+            return refuse(format!(
+                "the target `docker` runs one container for a step, and this one is distributed (`distribution` of type `{}`); `--on process` and `--on kubernetes` run it",
+                distribution.as_str()
+            ));
         }
         if let Some(refusal) = self.refusal(ticket) {
             return refuse(refusal);

@@ -249,7 +249,8 @@ impl Executor for ProcessExecutor {
             // Looked at where it waits for room.
             attempt: _,
             resources: _,
-            // Carried out by the launcher.
+            // Carried out by the launcher, which is all of its instances.
+            distribution: _,
             version: _,
             claims_before: _,
             pipeline: _,

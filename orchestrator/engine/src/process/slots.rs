@@ -42,15 +42,20 @@ struct NeedGpus {
 
 impl Need {
     pub(crate) fn of(resources: &Resources, machine: &Machine) -> Self {
-        // On half a core, a step that asks for nothing takes the half.
-        let millis = resources
-            .cpu_millis
-            .unwrap_or(DEFAULT_CPU_MILLIS.min(machine.cpu_millis));
+        // All instances of a distributed step are here at once.
+        let instances = u64::from(resources.instances.max(1));
+        // On half a core, a step that asks for nothing takes the half; and what is many
+        // processes and asks for nothing runs on what there is.
+        let millis = match resources.cpu_millis {
+            Some(millis) => millis.saturating_mul(instances),
+            None => (DEFAULT_CPU_MILLIS * instances).min(machine.cpu_millis),
+        };
+        let memory = resources.memory_bytes.unwrap_or(0);
         Self {
             cpus: millis.div_ceil(CPU_UNIT),
-            memory: resources.memory_bytes.unwrap_or(0).div_ceil(MEMORY_UNIT),
+            memory: memory.saturating_mul(instances).div_ceil(MEMORY_UNIT),
             resources: NeedGpus {
-                count: resources.gpus as usize,
+                count: resources.gpus.saturating_mul(resources.instances.max(1)) as usize,
                 request: resources.gpu.clone(),
             },
         }

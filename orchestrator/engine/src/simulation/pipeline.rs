@@ -270,6 +270,7 @@ impl Maker<'_> {
                 instances: 1,
                 ..Resources::default()
             },
+            distribution: None,
             timeout_ms,
             grace_ms: *dice.pick(&[500, 2_000]),
             retry,

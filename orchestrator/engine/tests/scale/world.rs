@@ -127,6 +127,7 @@ fn plan(steps: usize) -> Plan {
             instances: 1,
             ..Resources::default()
         },
+        distribution: None,
         timeout_ms: None,
         grace_ms: 10_000,
         retry: RetryPolicy::default(),

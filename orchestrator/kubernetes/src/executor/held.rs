@@ -3,10 +3,10 @@
 //! quota too. Bounded by what runs may start at a time.
 
 use super::{Failed, Inner, Relay, called, not_taken};
-use crate::names;
 use auria_core::run::AttemptNews;
 use auria_core::ticket::Ticket;
 use auria_core::{AttemptId, RunId};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::PostParams;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -153,18 +153,20 @@ async fn round(inner: &Inner) {
             inner.held.says(attempt, full, &inner.relay);
             continue;
         }
-        let news = match inner.pod(&ticket) {
+        let mut made = 0;
+        let news = match inner.pods(&ticket) {
             Err(message) => AttemptNews::Refused { message },
-            Ok(pod) => match called(inner.pods.create(&PostParams::default(), &pod)).await {
-                Ok(_) => {
+            Ok(pods) => match create(inner, &pods, &mut made).await {
+                Ok(()) => {
                     if !inner.held.release(attempt) {
                         // It was stopped meanwhile.
-                        inner.remove(&names::pod_name(attempt), None).await;
+                        inner.unmake(&ticket, made).await;
                     }
                     in_vain = 0;
                     continue;
                 }
                 Err(failed) if is_quota(&failed) => {
+                    inner.unmake(&ticket, made).await;
                     inner.rooms.leave(attempt);
                     inner.held.still(attempt, failed.message, &inner.relay);
                     in_vain += 1;
@@ -174,9 +176,12 @@ async fn round(inner: &Inner) {
                     continue;
                 }
                 // The run's driver starts it again, or gives it up.
-                Err(failed) => AttemptNews::Unavailable {
-                    message: not_taken(attempt, &failed.message),
-                },
+                Err(failed) => {
+                    inner.unmake(&ticket, made).await;
+                    AttemptNews::Unavailable {
+                        message: not_taken(attempt, &failed.message),
+                    }
+                }
             },
         };
         inner.rooms.leave(attempt);
@@ -184,4 +189,13 @@ async fn round(inner: &Inner) {
             inner.relay.news(attempt, news);
         }
     }
+}
+
+/// Creates all Pods of an attempt, and counts those that are.
+async fn create(inner: &Inner, pods: &[Pod], made: &mut u32) -> Result<(), Failed> {
+    for pod in pods {
+        called(inner.pods.create(&PostParams::default(), pod)).await?;
+        *made += 1;
+    }
+    Ok(())
 }

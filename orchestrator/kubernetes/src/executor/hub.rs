@@ -68,6 +68,8 @@ struct Known {
     stopped: bool,
     /// What its Pod says.
     pod: PodSays,
+    /// Another Pod of its, where it has several, was preempted.
+    member_preempted: bool,
 }
 
 /// What a Pod says that its launcher cannot know.
@@ -77,6 +79,8 @@ pub(super) struct PodSays {
     pub(super) publish_grace_ms: Option<u64>,
     /// The scheduler gives its place to something else.
     pub(super) preempted: bool,
+    /// How many Pods the attempt has.
+    pub(super) instances: u32,
 }
 
 impl Known {
@@ -94,7 +98,7 @@ impl Known {
         if self.stopped {
             return Some(Cause::Canceled);
         }
-        self.pod.preempted.then_some(Cause::Preempted)
+        (self.pod.preempted || self.member_preempted).then_some(Cause::Preempted)
     }
 }
 
@@ -203,6 +207,21 @@ impl Relay {
         let known = state.attempts.entry(attempt.clone()).or_default();
         known.has_pod = true;
         known.pod = says;
+    }
+
+    /// Another Pod of a distributed step's attempt than the first is there.
+    pub(super) fn member_seen(&self, attempt: &AttemptId, says: PodSays) {
+        let mut state = self.state();
+        let known = state.attempts.entry(attempt.clone()).or_default();
+        known.pod.instances = says.instances;
+        known.member_preempted |= says.preempted;
+    }
+
+    /// How many Pods an attempt has, where one of them was seen.
+    pub(super) fn instances(&self, attempt: &AttemptId) -> Option<u32> {
+        let state = self.state();
+        let known = state.attempts.get(attempt)?;
+        (known.pod.instances > 0).then_some(known.pod.instances)
     }
 
     /// The attempt is started anew: what was known was of an earlier Pod.

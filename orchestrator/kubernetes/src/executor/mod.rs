@@ -14,7 +14,7 @@ pub use hub::Relay;
 
 use crate::compute::Compute;
 use crate::names;
-use crate::pod::{LauncherSource, Refused, grace_seconds, pod};
+use crate::pod::{LauncherSource, Refused, grace_seconds, instances, pod};
 use auria_core::outcome::Cause;
 use auria_core::plan::Environment;
 use auria_core::run::AttemptNews;
@@ -152,19 +152,21 @@ impl Inner {
             })
     }
 
-    /// Takes a place on the ticket's compute.
+    /// Takes the places of its Pods on the ticket's compute.
     fn take_place(&self, ticket: &Ticket) -> Result<(), String> {
         let (name, compute) = self.compute(ticket.compute.as_deref());
         match compute.max_instances {
-            Some(most) => self
-                .rooms
-                .take(name, &ticket.attempt, most, (self.options.now)()),
+            Some(most) => {
+                let pods = instances(ticket);
+                let now = (self.options.now)();
+                self.rooms.take(name, &ticket.attempt, pods, most, now)
+            }
             None => Ok(()),
         }
     }
 
-    /// The Pod of a ticket.
-    fn pod(&self, ticket: &Ticket) -> Result<Pod, String> {
+    /// The Pods of a ticket: one for each of its instances.
+    fn pods(&self, ticket: &Ticket) -> Result<Vec<Pod>, String> {
         let (compute_name, compute) = self.compute(ticket.compute.as_deref());
         let image = match &ticket.environment {
             Environment::Image { image, .. } => image.as_str(),
@@ -173,20 +175,51 @@ impl Inner {
         let launcher = self.options.launcher.delivery(image)?;
         let broker = self.issuer.issue(&ticket.attempt);
         let owner = self.owners().get(&ticket.attempt.run).cloned();
-        let made = pod(ticket, compute, &broker, &launcher, owner.as_ref());
-        let mut pod = made.map_err(|refused| {
-            let each: Vec<_> = refused.iter().map(Refused::to_string).collect();
-            each.join("; ")
-        })?;
-        // Whoever watches counts it where it belongs.
-        pod.metadata
-            .annotations
-            .get_or_insert_default()
-            .insert(names::COMPUTE.to_owned(), compute_name.to_owned());
-        Ok(pod)
+        let made = (0..instances(ticket)).map(|instance| {
+            let made = pod(
+                ticket,
+                instance,
+                compute,
+                &broker,
+                &launcher,
+                owner.as_ref(),
+            );
+            let mut pod = made.map_err(|refused| {
+                let each: Vec<_> = refused.iter().map(Refused::to_string).collect();
+                each.join("; ")
+            })?;
+            // Whoever watches counts it where it belongs.
+            pod.metadata
+                .annotations
+                .get_or_insert_default()
+                .insert(names::COMPUTE.to_owned(), compute_name.to_owned());
+            Ok(pod)
+        });
+        made.collect()
     }
 
-    /// Makes the Pod of an attempt, or finds that it is there.
+    /// Makes the Pods of an attempt, or finds that they are there: all of them or none.
+    async fn make_all(&self, ticket: &Ticket, pods: &[Pod]) -> Result<(), StartError> {
+        for (instance, pod) in (0..).zip(pods) {
+            let name = names::instance_pod_name(&ticket.attempt, instance);
+            let made = self.make(ticket, pod, &name).await;
+            if made.is_err() || self.held.holds(&ticket.attempt) {
+                self.unmake(ticket, instance).await;
+                return made;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the first Pods of an attempt away again, which cannot begin without the others.
+    async fn unmake(&self, ticket: &Ticket, before: u32) {
+        for instance in 0..before {
+            let name = names::instance_pod_name(&ticket.attempt, instance);
+            self.remove(&name, None).await;
+        }
+    }
+
+    /// Makes a Pod of an attempt, or finds that it is there.
     async fn make(&self, ticket: &Ticket, pod: &Pod, name: &str) -> Result<(), StartError> {
         let refused = |message: String| Err(StartError::Refused { message });
         let unavailable = |message: String| Err(StartError::Unavailable { message });
@@ -221,7 +254,9 @@ impl Inner {
                     if self.remove(name, found.metadata.uid).await == Removal::Failed {
                         return unavailable(format!("the Pod {name} of before is still there"));
                     }
-                    self.relay.starts(&ticket.attempt);
+                    if names::instance_of(&pod.metadata) == 0 {
+                        self.relay.starts(&ticket.attempt);
+                    }
                 }
                 Standing::Lives {
                     gone_by: Some(_), ..
@@ -231,6 +266,44 @@ impl Inner {
             }
         }
         unavailable(format!("the Pod {name} of before is still there"))
+    }
+
+    /// Stops all Pods of an attempt but the first, where it has others.
+    async fn stop_members(
+        &self,
+        attempt: &AttemptId,
+        params: &DeleteParams,
+    ) -> Result<(), StopError> {
+        let failed = |Failed { message, .. }| StopError {
+            attempt: attempt.clone(),
+            message,
+        };
+        let names: Vec<String> = match self.relay.instances(attempt) {
+            Some(instances) => (1..instances)
+                .map(|instance| names::instance_pod_name(attempt, instance))
+                .collect(),
+            // Nothing of it was seen yet.
+            None => {
+                let selector = names::attempt_selector(attempt);
+                let all = ListParams::default().labels(&selector);
+                let found = called(self.pods.list(&all)).await.map_err(failed)?;
+                let members = found.into_iter().filter(|pod| {
+                    names::instance_of(&pod.metadata) > 0
+                        && names::attempt_of(&pod.metadata).as_ref() == Some(attempt)
+                });
+                members.filter_map(|pod| pod.metadata.name).collect()
+            }
+        };
+        for name in names {
+            match called(self.pods.delete(&name, params)).await {
+                Ok(_)
+                | Err(Failed {
+                    code: Some(404), ..
+                }) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
     }
 
     /// Removes the Pod with this name and identity, whose process has ended or never
@@ -251,6 +324,27 @@ impl Inner {
             }) => Removal::Missing,
             Err(failed) => {
                 tracing::warn!(pod = name, error = failed.message, "removing a Pod");
+                Removal::Failed
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Asks a Pod to end in its own time.
+    async fn ask_to_end(&self, name: &str, uid: Option<String>) -> Removal {
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid,
+            resource_version: None,
+        });
+        match called(self.pods.delete(name, &params)).await {
+            Ok(_) => Removal::Done,
+            Err(Failed {
+                code: Some(404 | 409),
+                ..
+            }) => Removal::Missing,
+            Err(failed) => {
+                tracing::warn!(pod = name, error = failed.message, "stopping a Pod");
                 Removal::Failed
             }
         }
@@ -308,16 +402,15 @@ impl Executor for Kubernetes {
     async fn start(&self, ticket: &Ticket) -> Result<(), StartError> {
         let inner = &self.inner;
         let refused = |message: String| Err(StartError::Refused { message });
-        let pod = match inner.pod(ticket) {
-            Ok(pod) => pod,
+        let pods = match inner.pods(ticket) {
+            Ok(pods) => pods,
             Err(message) => return refused(message),
         };
-        let name = names::pod_name(&ticket.attempt);
         if let Err(full) = inner.take_place(ticket) {
             inner.held.hold(ticket, full, &inner.relay);
             return Ok(());
         }
-        let started = inner.make(ticket, &pod, &name).await;
+        let started = inner.make_all(ticket, &pods).await;
         if started.is_err() || inner.held.holds(&ticket.attempt) {
             inner.rooms.leave(&ticket.attempt);
         }
@@ -339,6 +432,7 @@ impl Executor for Kubernetes {
         };
         let params =
             DeleteParams::default().grace_period(u32::try_from(seconds).unwrap_or(u32::MAX));
+        inner.stop_members(attempt, &params).await?;
         match called(inner.pods.delete(&name, &params)).await {
             Ok(_) => Ok(()),
             Err(Failed {
@@ -372,6 +466,8 @@ impl Executor for Kubernetes {
         let now = (inner.options.now)();
         let mut live: Vec<AttemptId> = pods
             .iter()
+            // Of a distributed step the first instance's launcher holds the claim.
+            .filter(|pod| names::instance_of(&pod.metadata) == 0)
             .filter(|pod| !matches!(standing(pod, now), Standing::Over(_)))
             .filter_map(|pod| names::attempt_of(&pod.metadata))
             // Labels may be shortened.

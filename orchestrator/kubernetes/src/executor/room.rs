@@ -18,8 +18,16 @@ pub(super) struct Rooms(Mutex<State>);
 struct State {
     /// The watch has seen all that was there before.
     counted: bool,
-    /// Since when a place waits for its Pod; none where the watch sees it.
-    taken: HashMap<String, HashMap<AttemptId, Option<Timestamp>>>,
+    taken: HashMap<String, HashMap<AttemptId, Place>>,
+}
+
+/// What an attempt takes.
+#[derive(Debug)]
+struct Place {
+    /// Pods: several of a distributed step.
+    pods: u32,
+    /// Since when it waits for them; none where the watch sees them.
+    since: Option<Timestamp>,
 }
 
 impl Rooms {
@@ -27,7 +35,7 @@ impl Rooms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place for an attempt, of `most`; it may have one already.
+    /// Takes the places of an attempt's `pods`, of `most`; it may have them already.
     ///
     /// # Errors
     /// Where there is none: why, for people.
@@ -35,6 +43,7 @@ impl Rooms {
         &self,
         compute: &str,
         attempt: &AttemptId,
+        pods: u32,
         most: u32,
         now: Timestamp,
     ) -> Result<(), String> {
@@ -45,25 +54,31 @@ impl Rooms {
             ));
         }
         let taken = state.taken.entry(compute.to_owned()).or_default();
-        taken.retain(|_, since| since.is_none_or(|since| now.millis_since(since) < UNSEEN_MS));
+        let is_fresh = |since: Timestamp| now.millis_since(since) < UNSEEN_MS;
+        taken.retain(|_, place| place.since.is_none_or(is_fresh));
         if taken.contains_key(attempt) {
             return Ok(());
         }
-        if taken.len() >= usize::try_from(most).unwrap_or(usize::MAX) {
+        let there: u64 = taken.values().map(|place| u64::from(place.pods)).sum();
+        if there + u64::from(pods) > u64::from(most) {
+            let asks = match pods {
+                1 => String::new(),
+                _ => format!("; the step is {pods}"),
+            };
             return Err(format!(
-                "the compute `{compute}` has {} Pods, and may have {most} at once (max_instances)",
-                taken.len()
+                "the compute `{compute}` has {there} Pods, and may have {most} at once (max_instances){asks}"
             ));
         }
-        taken.insert(attempt.clone(), Some(now));
+        let since = Some(now);
+        taken.insert(attempt.clone(), Place { pods, since });
         Ok(())
     }
 
     /// A Pod of the attempt is there, whoever made it.
-    pub(super) fn seen(&self, compute: &str, attempt: &AttemptId) {
+    pub(super) fn seen(&self, compute: &str, attempt: &AttemptId, pods: u32) {
         let mut state = self.state();
         let taken = state.taken.entry(compute.to_owned()).or_default();
-        taken.insert(attempt.clone(), None);
+        taken.insert(attempt.clone(), Place { pods, since: None });
     }
 
     /// Its Pod has ended, is gone, or was not made.
@@ -101,28 +116,33 @@ mod tests {
         let (old, one, two) = (attempt("old"), attempt("one"), attempt("two"));
         assert!(
             rooms
-                .take("gpu", &one, 2, NOW)
+                .take("gpu", &one, 1, 2, NOW)
                 .unwrap_err()
                 .contains("counted")
         );
-        rooms.seen("gpu", &old);
+        rooms.seen("gpu", &old, 1);
         rooms.counted();
-        rooms.take("gpu", &one, 2, NOW).unwrap();
+        rooms.take("gpu", &one, 1, 2, NOW).unwrap();
         // Its own place is not taken twice.
-        rooms.take("gpu", &one, 2, NOW).unwrap();
-        let full = rooms.take("gpu", &two, 2, NOW).unwrap_err();
+        rooms.take("gpu", &one, 1, 2, NOW).unwrap();
+        let full = rooms.take("gpu", &two, 1, 2, NOW).unwrap_err();
         assert!(
             full.contains("`gpu` has 2 Pods") && full.contains("max_instances"),
             "{full}"
         );
-        rooms.take("other", &two, 1, NOW).unwrap();
+        rooms.take("other", &two, 1, 1, NOW).unwrap();
+        // All Pods of a distributed step, or none.
+        let group = attempt("group");
+        rooms.take("other", &group, 2, 2, NOW).unwrap_err();
+        rooms.take("other", &group, 2, 3, NOW).unwrap();
+        rooms.leave(&group);
         rooms.leave(&two);
         rooms.leave(&old);
-        rooms.take("gpu", &two, 2, NOW).unwrap();
+        rooms.take("gpu", &two, 1, 2, NOW).unwrap();
         // One whose Pod never came keeps its place no longer than it may take.
         let later = Timestamp(i64::try_from(super::UNSEEN_MS).unwrap());
-        rooms.seen("gpu", &one);
-        rooms.take("gpu", &old, 2, later).unwrap();
-        assert!(rooms.take("gpu", &two, 2, later).is_err());
+        rooms.seen("gpu", &one, 1);
+        rooms.take("gpu", &old, 1, 2, later).unwrap();
+        assert!(rooms.take("gpu", &two, 1, 2, later).is_err());
     }
 }

@@ -24,6 +24,13 @@ const KEPT_MS: u64 = 10 * 60 * 1000;
 const STARTS_MS: u64 = 30 * 60 * 1000;
 /// Before a Pod is removed again that could not be.
 const AGAIN_MS: u64 = 2_000;
+/// After the end of one Pod of a group was told, so long the others are left to themselves:
+/// the attempt's end is written meanwhile, and theirs do not stand for it.
+const AFTER_END_MS: u64 = 3_000;
+/// How often it is looked whether the group of a Pod that runs is over.
+const GROUP_LOOK_MS: u64 = 5_000;
+/// How launchers of other instances end that have left in the store how their instance did.
+const SAID_SO: [i32; 2] = [0, 10];
 /// Pods that are removed at once; more wait for the next round.
 const REMOVED_AT_ONCE: usize = 16;
 
@@ -44,6 +51,28 @@ struct Tracked {
     removing: bool,
     /// What to tell once it is removed.
     parting: Option<AttemptNews>,
+    /// Which instance of its attempt it is, and of how many.
+    instance: u32,
+    instances: u32,
+    /// Its group is over: it is stopped then, once.
+    doomed: Option<Timestamp>,
+}
+
+impl Tracked {
+    /// It is one of several Pods of its attempt.
+    fn is_grouped(&self) -> bool {
+        self.instances > 1
+    }
+
+    /// Its launcher holds its attempt's claim.
+    fn is_first(&self) -> bool {
+        self.instance == 0
+    }
+
+    /// Looks at it again at `at`, if not before.
+    fn due_by(&mut self, at: Timestamp) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
+    }
 }
 
 /// Watches for ever.
@@ -120,6 +149,7 @@ impl Tracker {
         if before
             .as_ref()
             .is_some_and(|before| before.pod.metadata.uid != pod.metadata.uid)
+            && names::instance_of(&pod.metadata) == 0
         {
             // Another Pod of the same attempt: nothing of the first one was missed, since
             // its end made room.
@@ -131,8 +161,14 @@ impl Tracker {
         let says = PodSays {
             publish_grace_ms,
             preempted: is_preempted(&pod),
+            instances: names::instances_of(&pod.metadata),
         };
-        self.relay().pod_seen(&attempt, says);
+        let instance = names::instance_of(&pod.metadata);
+        if instance == 0 {
+            self.relay().pod_seen(&attempt, says);
+        } else {
+            self.relay().member_seen(&attempt, says);
+        }
         let before = before.filter(|before| before.pod.metadata.uid == pod.metadata.uid);
         let mut tracked = before.unwrap_or_else(|| Tracked {
             attempt,
@@ -143,12 +179,16 @@ impl Tracker {
             over: false,
             removing: false,
             parting: None,
+            instance,
+            instances: says.instances,
+            doomed: None,
         });
         tracked.pod = pod;
         let annotations = tracked.pod.metadata.annotations.as_ref();
         let compute = annotations.and_then(|annotations| annotations.get(names::COMPUTE));
         if let (Some(compute), false) = (compute, tracked.over) {
-            self.inner.rooms.seen(compute, &tracked.attempt);
+            let pods = tracked.instances;
+            self.inner.rooms.seen(compute, &tracked.attempt, pods);
         }
         self.judge(&mut tracked);
         self.pods.insert(name, tracked);
@@ -184,12 +224,18 @@ impl Tracker {
                 .and_then(|annotations| annotations.get(name)?.parse().ok())
                 .unwrap_or(default)
         };
-        match standing(&tracked.pod, now) {
+        let stands = standing(&tracked.pod, now);
+        if !matches!(stands, Standing::Over(_)) && tracked.doomed.is_some_and(|at| now >= at) {
+            self.stop(tracked);
+            return;
+        }
+        match stands {
             Standing::Unschedulable { since, why } => {
                 let end = since.plus_millis(patience(names::PENDING_TIMEOUT, KEPT_MS));
                 if now >= end {
                     let waited = now.millis_since(since) / 1000;
-                    let message = format!("no node took its Pod within {waited} s: {why}");
+                    let what = whose(tracked);
+                    let message = format!("no node took {what} within {waited} s: {why}");
                     self.give_up(tracked, AttemptNews::Refused { message });
                 } else {
                     tracked.due = Some(end);
@@ -231,7 +277,10 @@ impl Tracker {
                     let over = Over {
                         // Another node may do better: nothing of it has run.
                         cause: Some(Cause::NodeLost),
-                        message: format!("{on} has had its Pod for {waited} s, and {why}"),
+                        message: format!(
+                            "{on} has had {} for {waited} s, and {why}",
+                            whose(tracked)
+                        ),
                         node,
                         ..Over::default()
                     };
@@ -244,6 +293,15 @@ impl Tracker {
                 // An image that came after all does not count against the next one.
                 tracked.trouble = None;
                 tracked.due = gone_by.map(|at| at.plus_millis(OVERDUE_MS));
+                if tracked.is_grouped() && gone_by.is_none() {
+                    if let Some(at) = tracked.doomed {
+                        tracked.due_by(at);
+                    } else if self.relay().has_ended(&attempt) {
+                        self.stop(tracked);
+                    } else {
+                        tracked.due_by(now.plus_millis(GROUP_LOOK_MS));
+                    }
+                }
             }
             Standing::Over(over) => {
                 let (stuck, finished) = (over.stuck, over.finished.unwrap_or(now));
@@ -251,11 +309,18 @@ impl Tracker {
                 // Once for each Pod: by now the same number may have been started again.
                 if !tracked.over {
                     tracked.over = true;
-                    self.inner.rooms.leave(&attempt);
+                    if tracked.is_first() {
+                        self.inner.rooms.leave(&attempt);
+                    }
                     self.inner.held.freed();
-                    if !self.relay().has_ended(&attempt) {
-                        let news = self.parting(&attempt, *over);
+                    // Of other instances the first one's launcher hears by way of the store.
+                    let said_so = !tracked.is_first()
+                        && over.exit_code.is_some_and(|code| SAID_SO.contains(&code));
+                    let told = tracked.doomed.is_some() && !tracked.is_first();
+                    if !said_so && !told && !self.relay().has_ended(&attempt) {
+                        let news = self.parting(tracked, *over);
                         self.relay().news(&attempt, news);
+                        self.doom(tracked);
                     }
                 }
                 // A launcher that ended well has said so, or has left it in the store.
@@ -271,7 +336,13 @@ impl Tracker {
     }
 
     /// The news of an end; of one that we were asked to stop, nothing but that.
-    fn parting(&self, attempt: &AttemptId, over: Over) -> AttemptNews {
+    fn parting(&self, tracked: &Tracked, mut over: Over) -> AttemptNews {
+        let attempt = &tracked.attempt;
+        if !tracked.is_first() {
+            over.message = format!("instance {}: {}", tracked.instance, over.message);
+            // It ended well, and of the others nothing is known: its launcher said so.
+            over.said.clear();
+        }
         // A launcher that could not reach the broker says more than the cluster knows; the
         // step could have written in its place.
         let left = self.inner.issuer.last_word(attempt, &over.said);
@@ -288,7 +359,48 @@ impl Tracker {
         over.news(attempt, self.now())
     }
 
+    /// The group of a Pod is over: the others are stopped once the end was heard.
+    fn doom(&mut self, of: &Tracked) {
+        if !of.is_grouped() {
+            return;
+        }
+        let at = self.now().plus_millis(AFTER_END_MS);
+        let others = self.pods.values_mut();
+        for other in others.filter(|other| other.attempt == of.attempt && !other.over) {
+            other.doomed.get_or_insert(at);
+            other.due_by(at);
+        }
+    }
+
+    /// Stops a Pod whose group is over.
+    fn stop(&mut self, tracked: &mut Tracked) {
+        let Some(name) = tracked.pod.metadata.name.clone() else {
+            return;
+        };
+        tracked.due = None;
+        if tracked.pod.metadata.deletion_timestamp.is_some() {
+            tracked.doomed = None;
+            return;
+        }
+        // Once more later, should it be there still.
+        let again = self.now().plus_millis(GROUP_LOOK_MS);
+        tracked.doomed = Some(again);
+        tracked.due_by(again);
+        if self.removals.len() >= REMOVED_AT_ONCE {
+            return;
+        }
+        let (inner, uid) = (self.inner.clone(), tracked.pod.metadata.uid.clone());
+        self.removals.spawn(async move {
+            let done = inner.ask_to_end(&name, uid.clone()).await;
+            (name, uid, done)
+        });
+    }
+
     fn tell_waiting(&self, tracked: &mut Tracked, why: String) {
+        let why = match tracked.is_grouped() {
+            true => format!("{}: {why}", whose(tracked)),
+            false => why,
+        };
         if tracked.told.as_ref() != Some(&why) {
             tracked.told = Some(why.clone());
             self.relay()
@@ -354,7 +466,8 @@ impl Tracker {
         for pod in lost {
             self.gone(pod);
         }
-        let there = self.pods.values().map(|tracked| tracked.attempt.clone());
+        let there = self.pods.values().filter(|tracked| tracked.is_first());
+        let there = there.map(|tracked| tracked.attempt.clone());
         let there = there.collect();
         self.relay().pods_are(&there);
         self.inner.rooms.counted();
@@ -372,21 +485,37 @@ impl Tracker {
         let known = self.pods.get(&name).is_some_and(is_it);
         let Some(tracked) = (if known { self.pods.remove(&name) } else { None }) else {
             // Another of this name is there by now, or it was never seen.
-            if !self.pods.contains_key(&name) {
+            if !self.pods.contains_key(&name) && names::instance_of(&pod.metadata) == 0 {
                 self.relay().pod_gone(&attempt);
             }
             return;
         };
-        if !tracked.over {
+        if !tracked.over && tracked.is_first() {
             self.inner.rooms.leave(&attempt);
         }
         self.inner.held.freed();
-        let open = self.relay().pod_gone(&attempt);
+        let open = if tracked.is_first() {
+            self.relay().pod_gone(&attempt)
+        } else {
+            !self.relay().has_ended(&attempt) && tracked.doomed.is_none()
+        };
         if open && !tracked.over {
-            let news = tracked
-                .parting
-                .unwrap_or_else(|| self.parting(&attempt, deleted(&pod)));
+            let news = match tracked.parting.clone() {
+                Some(news) => news,
+                None => self.parting(&tracked, deleted(&pod)),
+            };
             self.relay().news(&attempt, news);
+            self.doom(&tracked);
         }
+    }
+}
+
+/// A Pod, for people.
+fn whose(tracked: &Tracked) -> String {
+    if tracked.is_grouped() {
+        let (instance, instances) = (tracked.instance, tracked.instances);
+        format!("the Pod of instance {instance} of {instances}")
+    } else {
+        "its Pod".to_owned()
     }
 }

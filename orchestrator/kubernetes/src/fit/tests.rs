@@ -164,6 +164,7 @@ fn an_instance_type_that_the_compute_does_not_know_is_refused_with_those_that_it
             instance_type: Some("huge".to_owned()),
             ..Resources::default()
         },
+        distribution: None,
         timeout_ms: None,
         grace_ms: 0,
         retry: auria_core::plan::RetryPolicy::default(),

@@ -10,6 +10,7 @@ pub use delivery::{LauncherDelivery, LauncherSource};
 
 use crate::compute::{Compute, GpuAsking, ImagePullPolicy, MigStrategy, SecretKey, User};
 use crate::names;
+use auria_core::distribution::Distribution;
 use auria_core::plan::{CudaPin, Environment, Network};
 use auria_core::resources::{GpuRequest, Resources};
 use auria_core::ticket::Ticket;
@@ -33,6 +34,12 @@ const HOME: &str = "/auria/home";
 /// Kueue's queue of a Pod.
 const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
+/// Kueue's name of Pods that are admitted together, how many they are, and whether others may
+/// take the place of those that fail.
+const POD_GROUP: &str = "kueue.x-k8s.io/pod-group-name";
+const POD_GROUP_COUNT: &str = "kueue.x-k8s.io/pod-group-total-count";
+const POD_GROUP_RETRIABLE: &str = "kueue.x-k8s.io/retriable-in-group";
+
 /// A field that cannot reach the Pod.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}`: {message}")]
@@ -43,12 +50,21 @@ pub struct Refused {
     pub message: String,
 }
 
-/// The Pod of an attempt.
+/// How many Pods an attempt is: one, but for a distributed step.
+#[must_use]
+pub fn instances(ticket: &Ticket) -> u32 {
+    ticket.distribution.map_or(1, |distribution| {
+        distribution.shape(ticket.resources.instances).instances
+    })
+}
+
+/// The Pod of one instance of an attempt; of a step that is not distributed, 0.
 ///
 /// # Errors
 /// Every field of ticket or compute that cannot reach it.
 pub fn pod(
     ticket: &Ticket,
+    instance: u32,
     compute: &Compute,
     broker: &BrokerAccess,
     launcher: &LauncherDelivery,
@@ -64,6 +80,7 @@ pub fn pod(
         environment,
         resources,
         network,
+        distribution,
         grace_ms,
         publish_grace_ms,
         // The launcher is given the whole ticket by the broker, and carries these out.
@@ -126,12 +143,24 @@ pub fn pod(
         refuse("resources.instance_type", message);
         Default::default()
     });
-    if resources.instances > 1 {
+    let instances = instances(ticket);
+    if let (Some(Distribution::Mpi { .. }), true) = (distribution, resources.instances > 1) {
+        refuse(
+            "distribution",
+            "`mpi` runs on one instance of a cluster: `mpirun` has no way into the other Pods. Write `instance_count: 1` with more processes, or use `pytorch`".to_owned(),
+        );
+    }
+    if instances > 1 && *network == Network::None {
+        refuse(
+            "network",
+            "the instances of a distributed step reach each other over the network, and `network: none` leaves the broker alone".to_owned(),
+        );
+    }
+    if let Some(most) = compute.max_instances.filter(|most| instances > *most) {
         refuse(
             "resources.instance_count",
             format!(
-                "the step asks for {} instances; steps of several Pods are not built yet",
-                resources.instances
+                "the step asks for {instances} instances, and its compute has {most} at most (max_instances)"
             ),
         );
     }
@@ -202,7 +231,12 @@ pub fn pod(
         image: Some(image),
         image_pull_policy: image_pull_policy.map(pull_policy),
         command: Some(vec![added.program, "pod".to_owned()]),
-        env: Some(variables(broker, cuda, &resources, gpu_asking, secrets)),
+        env: Some(
+            variables(broker, cuda, &resources, gpu_asking, secrets)
+                .into_iter()
+                .chain(member_variables(compute, instance, instances))
+                .collect(),
+        ),
         resources: asked.resources,
         security_context: Some(security),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
@@ -269,6 +303,19 @@ pub fn pod(
     if let Some(queue) = queue {
         labels.insert(QUEUE.to_owned(), queue.clone());
     }
+    let mut of_group: Vec<(&str, String)> = Vec::new();
+    if instances > 1 {
+        labels.insert(names::INSTANCE.to_owned(), instance.to_string());
+        of_group.push((names::INSTANCE, instance.to_string()));
+        of_group.push((names::INSTANCES, instances.to_string()));
+        if queue.is_some() {
+            // Kueue admits all of them or none, and does not wait for others in their place:
+            // an attempt that lost one is over.
+            labels.insert(POD_GROUP.to_owned(), names::pod_name(attempt));
+            of_group.push((POD_GROUP_COUNT, instances.to_string()));
+            of_group.push((POD_GROUP_RETRIABLE, "false".to_owned()));
+        }
+    }
     let annotations = [
         (names::RUN, run.to_owned()),
         (names::STEP, step.to_owned()),
@@ -281,10 +328,11 @@ pub fn pod(
         (names::IMAGE_PATIENCE, image_patience.0.0.to_string()),
     ]
     .into_iter()
+    .chain(of_group)
     .map(|(key, value)| (key.to_owned(), value));
     Ok(Pod {
         metadata: ObjectMeta {
-            name: Some(names::pod_name(attempt)),
+            name: Some(names::instance_pod_name(attempt, instance)),
             labels: Some(labels),
             annotations: Some(annotations.collect()),
             owner_references: owner.map(|owner| vec![owner.clone()]),
@@ -315,7 +363,7 @@ fn asked(
         gpu,
         // A volume.
         shm_bytes: _,
-        // Refused above.
+        // A Pod each.
         instances: _,
         // Resolved above.
         instance_type: _,
@@ -377,6 +425,40 @@ fn asked(
         resources: (requirements != ResourceRequirements::default()).then_some(requirements),
         claims: (!claims.is_empty()).then_some(claims),
     }
+}
+
+/// What the launcher of a distributed step's instance is told beside.
+fn member_variables(compute: &Compute, instance: u32, instances: u32) -> Vec<EnvVar> {
+    if instances < 2 {
+        return Vec::new();
+    }
+    let plain = |name: &str, value: String| EnvVar {
+        name: name.to_owned(),
+        value: Some(value),
+        value_from: None,
+    };
+    // Each may wait for a node, and then for its image; and the executor says it first.
+    let patience = compute
+        .pending_timeout
+        .0
+        .0
+        .saturating_add(compute.start_timeout.0.0)
+        .saturating_add(60_000);
+    vec![
+        plain("AURIA_INSTANCE", instance.to_string()),
+        EnvVar {
+            name: "AURIA_POD_IP".to_owned(),
+            value: None,
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    field_path: "status.podIP".to_owned(),
+                    api_version: None,
+                }),
+                ..EnvVarSource::default()
+            }),
+        },
+        plain("AURIA_GROUP_PATIENCE_MS", patience.to_string()),
+    ]
 }
 
 /// The launcher's variables, those of NVIDIA's runtime, and the compute's secrets.

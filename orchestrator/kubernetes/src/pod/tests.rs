@@ -1,5 +1,6 @@
 use super::{LauncherDelivery, LauncherSource, pod};
 use crate::compute::Compute;
+use auria_core::distribution::Distribution;
 use auria_core::plan::{
     CudaPin, DataType, Environment, Network, ProcessEnvironment, Template, TemplatePart,
 };
@@ -35,6 +36,7 @@ fn ticket() -> Ticket {
         },
         compute: None,
         network: Network::Default,
+        distribution: None,
         timeout_ms: None,
         grace_ms: 10_500,
         publish_grace_ms: 30_000,
@@ -70,7 +72,7 @@ fn yaml(ticket: &Ticket, compute: &Compute, launcher: &LauncherDelivery) -> Stri
         controller: Some(true),
         block_owner_deletion: Some(true),
     };
-    let pod = pod(ticket, compute, &broker(), launcher, Some(&owner)).unwrap();
+    let pod = pod(ticket, 0, compute, &broker(), launcher, Some(&owner)).unwrap();
     // By way of JSON, whose keys are in the order that people know from manifests.
     serde_saphyr::to_string(&serde_json::to_value(&pod).unwrap()).unwrap()
 }
@@ -130,6 +132,38 @@ node_patience: 5s
     insta::assert_snapshot!(yaml(&ticket, &compute, &init()));
 }
 
+fn two_instances() -> Ticket {
+    let mut ticket = ticket();
+    ticket.resources.instances = 2;
+    ticket.distribution = Some(Distribution::Pytorch {
+        process_count_per_instance: 4,
+    });
+    ticket
+}
+
+#[test]
+fn an_instance_of_a_distributed_step_in_a_queue() {
+    let compute = compute("queue: artists");
+    let launcher = LauncherDelivery::InImage;
+    let pod = pod(&two_instances(), 1, &compute, &broker(), &launcher, None).unwrap();
+    insta::assert_snapshot!(serde_saphyr::to_string(&serde_json::to_value(&pod).unwrap()).unwrap());
+}
+
+#[test]
+fn a_group_that_cannot_be_is_refused_by_name() {
+    let refused = |ticket: &Ticket, config: &str| {
+        let compute = compute(config);
+        let made = pod(ticket, 0, &compute, &broker(), &init(), None);
+        made.map(|_| ()).map_err(|refused| refused[0].field)
+    };
+    let mut ticket = two_instances();
+    assert_eq!(refused(&ticket, "max_instances: 2"), Ok(()));
+    let few = refused(&ticket, "max_instances: 1");
+    assert_eq!(few, Err("resources.instance_count"));
+    ticket.network = Network::None;
+    assert_eq!(refused(&ticket, "{}"), Err("network"));
+}
+
 #[test]
 fn mig_devices_and_claims() {
     let mut ticket = ticket();
@@ -138,7 +172,7 @@ fn mig_devices_and_claims() {
         ..GpuRequest::default()
     });
     let limits = |ticket: &Ticket, config: &str| {
-        let pod = pod(ticket, &compute(config), &broker(), &init(), None).unwrap();
+        let pod = pod(ticket, 0, &compute(config), &broker(), &init(), None).unwrap();
         let spec = pod.spec.unwrap();
         let resources = spec.containers[0].resources.clone().unwrap();
         (
@@ -172,7 +206,7 @@ fn the_image_may_say_who_runs_and_a_volume_may_bring_the_launcher() {
         image: "registry.example/launcher:1".to_owned(),
     };
     let compute = compute("user: image\nwritable_root: true");
-    let pod = pod(&ticket(), &compute, &broker(), &volume, None).unwrap();
+    let pod = pod(&ticket(), 0, &compute, &broker(), &volume, None).unwrap();
     let spec = pod.spec.unwrap();
     let security = spec.security_context.unwrap();
     assert_eq!(
@@ -232,24 +266,27 @@ fn every_field_that_cannot_reach_a_pod_is_refused_by_name() {
         image: None,
     });
     ticket.resources.instances = 2;
+    ticket.distribution = Some(Distribution::Mpi {
+        process_count_per_instance: 1,
+    });
     ticket.resources.gpu = Some(GpuRequest {
         mig: Some("1g.10gb".to_owned()),
         ..GpuRequest::default()
     });
     let reserved = "gpus: {claim_template: one}\nsecrets: {AURIA_BROKER_TOKEN: {secret: s, key: k}, FINE: {secret: s, key: k}}";
-    let refused = pod(&ticket, &compute(reserved), &broker(), &init(), None).unwrap_err();
+    let refused = pod(&ticket, 0, &compute(reserved), &broker(), &init(), None).unwrap_err();
     let fields: Vec<_> = refused.iter().map(|refused| refused.field).collect();
     assert_eq!(
         fields,
         [
             "environment",
-            "resources.instance_count",
+            "distribution",
             "resources.gpu.mig",
             "computes.….secrets"
         ]
     );
     ticket.resources.instance_type = Some("huge".to_owned());
-    let refused = pod(&ticket, &compute(reserved), &broker(), &init(), None).unwrap_err();
+    let refused = pod(&ticket, 0, &compute(reserved), &broker(), &init(), None).unwrap_err();
     assert!(
         refused[1]
             .to_string()

@@ -105,12 +105,12 @@ secrets: {{TOKEN: {{secret: gallery, key: token}}}}
     };
     let mut answers = Vec::new();
     for delivery in &deliveries {
-        let made = pod(&ticket, &compute, &broker, delivery, None).unwrap();
+        let made = pod(&ticket, 0, &compute, &broker, delivery, None).unwrap();
         answers.push(world.pods.create(&dry, &made).await);
     }
     let mut claims = compute.clone();
     claims.gpus.claim_template = Some("one-gpu".to_owned());
-    let made = pod(&ticket, &claims, &broker, &deliveries[0], None).unwrap();
+    let made = pod(&ticket, 0, &claims, &broker, &deliveries[0], None).unwrap();
     answers.push(world.pods.create(&dry, &made).await);
     let _ = classes.delete(&name, &DeleteParams::default()).await;
     let _ = priorities.delete(&name, &DeleteParams::default()).await;

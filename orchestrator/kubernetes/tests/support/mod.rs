@@ -148,7 +148,7 @@ fn busybox() -> tar::Builder<Vec<u8>> {
     let mut layer = tar::Builder::new(Vec::new());
     append(&mut layer, "bin/busybox", 0o755, &busybox);
     for name in [
-        "sh", "sleep", "tail", "echo", "cat", "kill", "id", "df", "grep", "touch", "ls",
+        "sh", "sleep", "tail", "echo", "cat", "kill", "id", "df", "grep", "touch", "ls", "nc",
     ] {
         let mut header = tar::Header::new_gnu();
         header.set_entry_type(tar::EntryType::Symlink);

@@ -1,13 +1,15 @@
 //! One attempt from its claim to its last word: claim, fetch, run, publish, commit.
 //! The order of its records is `sequence`'s; what each does is its own module's.
 
+mod members;
 mod runner;
 
 use crate::checkpoints::Keeper;
 use crate::command::Finished;
 use crate::container::Connect;
 use crate::depot::Depot;
-use crate::failure::{Failure, chain, verdict};
+use crate::failure::{Failure, chain};
+use crate::group::{Group, Peers};
 use crate::metrics::Metrics;
 use crate::options::{LaunchOptions, millis, monotonic};
 use crate::output;
@@ -28,6 +30,7 @@ use auria_store::{StoreError, now};
 use runner::InImage;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The version of the outcomes that this code writes.
@@ -49,6 +52,11 @@ pub(crate) struct Around<'a> {
     pub(crate) process: Option<String>,
     /// What the claim is told from others by, where whoever grants it asks for one.
     pub(crate) nonce: Option<Nonce>,
+    /// The processes of a distributed step that are this launcher's, where others start the
+    /// rest; without it all are its own.
+    pub(crate) group: Option<Group>,
+    /// The launchers that do.
+    pub(crate) peers: Option<Peers>,
 }
 
 /// What an attempt works with once it holds the claim.
@@ -66,6 +74,12 @@ struct Attempt<'a> {
     started: Timestamp,
     timings: Timings,
     checkpoint: Option<Checkpoint>,
+    /// The processes of a distributed step that are this launcher's.
+    group: Option<Arc<Group>>,
+    /// Their last lines.
+    last_lines: output::LastLines,
+    /// Those of the one that ended badly first, where the attempt's end is that one's.
+    fell_lines: Option<Vec<String>>,
 }
 
 /// Carries out the ticket, and gives the last news of it.
@@ -78,37 +92,54 @@ pub(crate) async fn carry_out(
     stopped: Stopped,
     engines: Option<Connect>,
 ) -> AttemptNews {
-    let launched = monotonic();
-    let ticket = &options.ticket;
     let node = around.node.clone().unwrap_or_else(host);
-    let claim = match claim(ticket, &node, &around) {
+    let claim = match claim(&options.ticket, &node, &around) {
         Ok(claim) => claim,
         Err(message) => return AttemptNews::Unavailable { message },
     };
-    let scheduled = options
-        .room_at_ms
-        .map(|at| millis(launched).saturating_sub(at));
-    let timings = Timings {
-        queued_ms: options.queued_ms,
-        scheduled_ms: scheduled,
-        ..Timings::default()
-    };
-    let attempt = Attempt {
+    let all = Handed {
         options,
-        ticket,
         around,
         hub,
         stopped,
         engines,
-        depot: depot.clone(),
-        work: work.clone(),
-        node,
-        nonce: claim.nonce.clone(),
-        started: claim.claimed,
-        timings,
-        checkpoint: None,
     };
+    let attempt = Attempt::begun(all, &depot, work, node, claim.nonce.clone(), claim.claimed);
     sequence::carry_out(&depot, claim, attempt).await
+}
+
+/// What an attempt is handed by whoever begins it.
+struct Handed<'a> {
+    options: &'a LaunchOptions,
+    around: Around<'a>,
+    hub: &'a Hub,
+    stopped: Stopped,
+    engines: Option<Connect>,
+}
+
+/// Carries out another instance of a distributed step than the one whose launcher holds the
+/// claim `nonce`: it neither claims nor commits. Whether it ended well.
+#[cfg(feature = "brokered")]
+pub(crate) async fn carry_out_member(
+    depot: Depot,
+    options: &LaunchOptions,
+    around: Around<'_>,
+    work: &Work,
+    hub: &Hub,
+    stopped: Stopped,
+    nonce: Nonce,
+) -> bool {
+    let node = around.node.clone().unwrap_or_else(host);
+    let all = Handed {
+        options,
+        around,
+        hub,
+        stopped,
+        engines: None,
+    };
+    let mut attempt = Attempt::begun(all, &depot, work, node, nonce, now());
+    sequence::Work::claimed(&mut attempt);
+    attempt.make_instance().await
 }
 
 fn claim(ticket: &Ticket, node: &str, around: &Around<'_>) -> Result<Claim, String> {
@@ -140,6 +171,13 @@ impl sequence::Work for Attempt<'_> {
 
     async fn produce(&mut self) -> Result<Outcome, Box<EndRecord>> {
         match self.make().await {
+            Ok(outputs) if self.group.is_some() => {
+                // One launcher does not speak for a group: the driver commits.
+                let outcome = self.outcome(outputs);
+                let mut failure = Failure::new(Cause::Evicted, "all of its processes ended well");
+                failure.exit_code = Some(0);
+                Err(Box::new(self.end(failure, Some(Box::new(outcome)))))
+            }
             Ok(outputs) => Ok(self.outcome(outputs)),
             Err(failure) => Err(Box::new(self.end(failure, None))),
         }
@@ -153,6 +191,50 @@ impl sequence::Work for Attempt<'_> {
     }
 }
 
+impl<'a> Attempt<'a> {
+    fn begun(
+        handed: Handed<'a>,
+        depot: &Depot,
+        work: &Work,
+        node: String,
+        nonce: Nonce,
+        started: Timestamp,
+    ) -> Self {
+        let Handed {
+            options,
+            around,
+            hub,
+            stopped,
+            engines,
+        } = handed;
+        let scheduled = options
+            .room_at_ms
+            .map(|at| millis(monotonic()).saturating_sub(at));
+        Self {
+            options,
+            ticket: &options.ticket,
+            around,
+            hub,
+            stopped,
+            engines,
+            depot: depot.clone(),
+            work: work.clone(),
+            node,
+            nonce,
+            started,
+            timings: Timings {
+                queued_ms: options.queued_ms,
+                scheduled_ms: scheduled,
+                ..Timings::default()
+            },
+            checkpoint: None,
+            group: None,
+            last_lines: output::LastLines::default(),
+            fell_lines: None,
+        }
+    }
+}
+
 impl Attempt<'_> {
     fn phase(&self, phase: Phase) {
         self.hub.news(AttemptNews::Phase { phase });
@@ -160,7 +242,40 @@ impl Attempt<'_> {
 
     /// Everything but the commit: the step's outputs, or why there are none.
     async fn make(&mut self) -> Result<BTreeMap<String, Artifact>, Failure> {
+        let finished = match self.fetch_and_run().await {
+            Ok(finished) => finished,
+            Err(failure) => return Err(self.fell_early(failure).await),
+        };
+        self.phase(Phase::Publishing);
+        let began = Instant::now();
+        let outputs = match self.ended_well(&finished).await {
+            Ok(()) => self.publish(0).await,
+            Err(mut failure) => {
+                if !self.stopped.now().is_some_and(|stop| stop.at_once) {
+                    failure.message.push_str(&self.publish_partial().await);
+                }
+                Err(failure)
+            }
+        };
+        self.timings.published_ms = Some(millis(began.elapsed()));
+        outputs
+    }
+
+    /// Fetches what the step needs and runs it to its end, however it ended.
+    async fn fetch_and_run(&mut self) -> Result<Vec<Finished>, Failure> {
         let container = self.container().await?;
+        self.group = match self.around.group.take() {
+            Some(group) => Some(Arc::new(group)),
+            None => Group::here(self.ticket)?.map(Arc::new),
+        };
+        if let (Some(_), Some(_)) = (&self.group, &container) {
+            let message = "`distribution`: steps of several processes do not run in containers beside a launcher";
+            return Err(Failure::new(Cause::Refused, message));
+        }
+        let _watched = match (&self.around.peers, &self.group) {
+            (Some(peers), Some(group)) => Some(peers.watch(Arc::clone(group))),
+            _ => None,
+        };
         self.phase(Phase::Fetching);
         let began = Instant::now();
         let mut stopped = self.stopped.clone();
@@ -174,21 +289,9 @@ impl Attempt<'_> {
 
         self.phase(Phase::Running);
         let finished = self.run_command(&values, container.as_ref()).await?;
-        self.timings.ran_ms = Some(millis(finished.ran));
-
-        self.phase(Phase::Publishing);
-        let began = Instant::now();
-        let outputs = match verdict(&finished, self.ticket.timeout_ms) {
-            Ok(()) => self.publish(&finished).await,
-            Err(mut failure) => {
-                if !self.stopped.now().is_some_and(|stop| stop.at_once) {
-                    failure.message.push_str(&self.publish_partial().await);
-                }
-                Err(failure)
-            }
-        };
-        self.timings.published_ms = Some(millis(began.elapsed()));
-        outputs
+        let ran = finished.iter().map(|finished| finished.ran).max();
+        self.timings.ran_ms = ran.map(millis);
+        Ok(finished)
     }
 
     /// Fetches code, inputs and the checkpoint, and says what bindings stand for.
@@ -249,18 +352,23 @@ impl Attempt<'_> {
         }
         for (name, data_type) in &self.ticket.outputs {
             let place = self.work.output(name);
-            if *data_type != DataType::UriFile {
+            // Of a distributed step it is made of what its processes wrote.
+            if *data_type != DataType::UriFile && self.group.is_none() {
                 std::fs::create_dir_all(&place).map_err(|error| {
                     Failure::of_disk("could not make its output folders", &error)
                 })?;
             }
             values.outputs.insert(name.clone(), text(&place));
         }
+        self.make_members_folders()?;
         if let Some(restore) = &self.ticket.restore {
-            let fetched = self.depot.restore(restore, &self.work.checkpoints()).await;
-            fetched.map_err(|error| {
-                Failure::of_store("could not fetch the checkpoint to go on from", &error)
-            })?;
+            for instance in self.group.as_ref().map_or(0..1, |group| group.instances()) {
+                let place = self.work.checkpoints_of(instance);
+                let fetched = self.depot.restore(restore, &place).await;
+                fetched.map_err(|error| {
+                    Failure::of_store("could not fetch the checkpoint to go on from", &error)
+                })?;
+            }
         }
         Ok(values)
     }
@@ -269,30 +377,52 @@ impl Attempt<'_> {
         &mut self,
         values: &Values,
         container: Option<&InImage>,
-    ) -> Result<Finished, Failure> {
-        let pipe = match container {
-            Some(_) => output::named_pipe(&self.work.pipe()),
-            None => output::pipe(),
+    ) -> Result<Vec<Finished>, Failure> {
+        let ranks: Vec<Option<u32>> = match &self.group {
+            Some(group) => group.ranks().map(Some).collect(),
+            None => vec![None],
         };
-        let (read, write) =
-            pipe.map_err(|error| Failure::of_disk("could not make a pipe", &error))?;
-        let runner = self.runner(values, write, container)?;
-        let log = self.depot.log(&self.nonce);
-        let pump = output::Pump::start(read, log, self.hub.clone(), self.depot.patience());
-        let metrics = Metrics::start(self.depot.clone(), self.nonce.clone(), &self.work);
-        let keeper = Keeper::start(
-            &self.work.checkpoints(),
-            self.depot.clone(),
-            self.nonce.clone(),
-        );
-        let keeper =
-            keeper.map_err(|error| Failure::of_disk("could not watch its checkpoints", &error));
+        let mut reads = Vec::new();
+        let mut writes = Vec::new();
+        for rank in ranks {
+            let pipe = match container {
+                Some(_) => output::named_pipe(&self.work.pipe()),
+                None => output::pipe(),
+            };
+            let (read, write) =
+                pipe.map_err(|error| Failure::of_disk("could not make a pipe", &error))?;
+            reads.push((rank, read));
+            writes.push(write);
+        }
+        let runner = self.runner(values, writes, container)?;
+        let pump = self.pump(reads);
+        self.last_lines = pump.last_lines();
+        // Of a distributed step those of the first instance count.
+        let is_first = self
+            .around
+            .peers
+            .as_ref()
+            .is_none_or(|peers| peers.instance == 0);
+        let metrics =
+            is_first.then(|| Metrics::start(self.depot.clone(), self.nonce.clone(), &self.work));
+        let keeper = is_first.then(|| {
+            Keeper::start(
+                &self.work.checkpoints(),
+                self.depot.clone(),
+                self.nonce.clone(),
+            )
+        });
+        let keeper = keeper
+            .transpose()
+            .map_err(|error| Failure::of_disk("could not watch its checkpoints", &error));
         let finished = match keeper {
             Ok(keeper) => {
                 let finished = runner.run(self.stopped.clone()).await;
-                self.checkpoint = keeper
-                    .finish(Duration::from_millis(self.ticket.publish_grace_ms))
-                    .await;
+                if let Some(keeper) = keeper {
+                    self.checkpoint = keeper
+                        .finish(Duration::from_millis(self.ticket.publish_grace_ms))
+                        .await;
+                }
                 finished
             }
             Err(failure) => {
@@ -301,23 +431,26 @@ impl Attempt<'_> {
             }
         };
         let logged = self.depot.told("write the log", pump.finish()).await;
-        let measured = self.depot.told("write the metrics", metrics.finish()).await;
+        let measured = match metrics {
+            Some(metrics) => self.depot.told("write the metrics", metrics.finish()).await,
+            None => Ok(()),
+        };
         if let Err(error) = logged.and(measured) {
             // The log belongs to the attempt; without a place for it there is none
             // for its outputs either.
             let failure = Failure::of_store("could not keep its log or metrics", &error);
             let finished = finished?;
             return Err(Failure {
-                exit_code: Some(finished.code),
+                exit_code: finished.first().map(|finished| finished.code),
                 ..failure
             });
         }
         finished
     }
 
-    async fn publish(&self, finished: &Finished) -> Result<BTreeMap<String, Artifact>, Failure> {
+    async fn publish(&self, exit_code: i32) -> Result<BTreeMap<String, Artifact>, Failure> {
         let with_code = |failure: Failure| Failure {
-            exit_code: Some(finished.code),
+            exit_code: Some(exit_code),
             ..failure
         };
         let missing: Vec<_> = self
@@ -453,7 +586,10 @@ impl Attempt<'_> {
             cause,
             exit_code,
             message,
-            last_lines: self.hub.last_lines(),
+            last_lines: match &self.fell_lines {
+                Some(lines) => lines.clone(),
+                None => self.hub.last_lines(),
+            },
             timings: self.timings,
             checkpoint: self.checkpoint.clone(),
             published,

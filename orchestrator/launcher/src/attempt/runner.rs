@@ -3,9 +3,10 @@
 //! [`crate::command`]'s and [`crate::container`]'s.
 
 use super::{Attempt, text};
-use crate::command::{self, Finished, Prepared, StartError};
+use crate::command::{self, Finished, Limits, Prepared, StartError};
 use crate::container::{self, ContainerSpec, Engine};
 use crate::failure::Failure;
+use crate::group::Group;
 use crate::options::millis;
 use crate::runtime::TREE;
 use crate::stop::Stopped;
@@ -52,23 +53,41 @@ impl Attempt<'_> {
         }))
     }
 
-    fn prepare(&self, values: &Values, output: OwnedFd) -> Result<Prepared, Failure> {
-        let filled = |template| fill(values, template);
+    /// The command as a process of this host; of a distributed step, the one of `rank`.
+    fn prepare(
+        &self,
+        values: &Values,
+        output: OwnedFd,
+        rank: Option<(&Group, u32)>,
+    ) -> Result<Prepared, Failure> {
+        let instance = rank.map_or(0, |(group, rank)| group.instance_of(rank));
+        let values = match rank {
+            None => values.clone(),
+            Some((_, rank)) => self.values_of(values, rank),
+        };
+        let filled = |template| fill(&values, template);
         let mut environment = host_environment();
-        environment.extend(self.work.variables(&self.ticket.attempt));
+        environment.extend(self.work.variables(&self.ticket.attempt, instance));
         environment.insert(tree::MARK.into(), self.around.key.clone().into());
         if !self.around.in_image {
             // Whoever made the container chose its GPUs.
             environment.insert(
                 "CUDA_VISIBLE_DEVICES".into(),
-                self.options.gpus.join(",").into(),
+                self.gpus_of(instance).join(",").into(),
             );
         }
+        let sharing = rank.map_or(1, |(group, _)| group.per_instance());
         environment
             .entry("OMP_NUM_THREADS".into())
-            .or_insert_with(|| threads(&self.ticket.resources).into());
+            .or_insert_with(|| threads(&self.ticket.resources, sharing).into());
         for (name, value) in &self.ticket.variables {
             environment.insert(name.into(), filled(value)?.into());
+        }
+        for (name, value) in rank
+            .map(|(group, rank)| group.variables(rank))
+            .unwrap_or_default()
+        {
+            environment.insert(name.into(), value.into());
         }
         let path = environment
             .get(std::ffi::OsStr::new("PATH"))
@@ -83,15 +102,51 @@ impl Attempt<'_> {
         let path = std::env::join_paths(folders).map_err(|error| {
             Failure::new(Cause::Refused, format!("its PATH cannot be set: {error}"))
         })?;
+        let mut text = filled(&self.ticket.command)?;
+        if let Some((group, _)) = rank {
+            text = group.started(text, &self.work.hosts(), &path)?;
+        }
         environment.insert("PATH".into(), path);
         Ok(Prepared {
-            text: filled(&self.ticket.command)?,
+            text,
             folder: self.work.code(),
             environment,
             output,
+            serves: rank.is_some_and(|(group, rank)| group.serves(rank)),
+        })
+    }
+
+    /// The GPUs of one of the instances on this machine: each has as many as the others.
+    fn gpus_of(&self, instance: u32) -> Vec<String> {
+        let each = self.ticket.resources.gpus as usize;
+        let gpus = self.options.gpus.iter();
+        let apart = self
+            .group
+            .as_ref()
+            .is_some_and(|group| group.instances().len() > 1);
+        if !apart {
+            return gpus.cloned().collect();
+        }
+        let before = each.saturating_mul(instance as usize);
+        gpus.skip(before).take(each).cloned().collect()
+    }
+
+    /// What bindings stand for in one process of a distributed step: it writes its outputs
+    /// apart from the others.
+    fn values_of(&self, values: &Values, rank: u32) -> Values {
+        let names = self.ticket.outputs.keys();
+        let outputs = names.map(|name| (name.clone(), text(&self.work.output_of(rank, name))));
+        Values {
+            inputs: values.inputs.clone(),
+            outputs: outputs.collect(),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
             timeout: self.ticket.timeout_ms.map(Duration::from_millis),
             grace: Duration::from_millis(self.ticket.grace_ms),
-        })
+        }
     }
 
     /// The container that the command runs in. Of this host it sees the work folder and
@@ -99,7 +154,7 @@ impl Attempt<'_> {
     fn container_spec(&self, values: &Values, image: &str) -> Result<ContainerSpec, Failure> {
         let mut variables: BTreeMap<String, String> = self
             .work
-            .variables(&self.ticket.attempt)
+            .variables(&self.ticket.attempt, 0)
             .into_iter()
             .map(|(name, value)| {
                 (
@@ -110,7 +165,7 @@ impl Attempt<'_> {
             .collect();
         let resources = &self.ticket.resources;
         variables.insert(tree::MARK.to_owned(), self.around.key.clone());
-        variables.insert("OMP_NUM_THREADS".to_owned(), threads(resources));
+        variables.insert("OMP_NUM_THREADS".to_owned(), threads(resources, 1));
         if !nix::unistd::getuid().is_root() {
             // An image knows no home of this user.
             variables.insert("HOME".to_owned(), text(&self.work.root().join("tmp")));
@@ -157,34 +212,40 @@ impl Attempt<'_> {
         })
     }
 
-    /// What runs the command, whose output goes to `write`.
+    /// What runs the command, whose output goes to `writes`: one for each process of it.
     pub(super) fn runner<'a>(
         &self,
         values: &Values,
-        write: OwnedFd,
+        writes: Vec<OwnedFd>,
         container: Option<&'a InImage>,
     ) -> Result<Runner<'a>, Failure> {
-        Ok(match container {
-            Some(InImage { engine, image }) => Runner::Container(container::Order {
-                engine: &**engine,
-                spec: self.container_spec(values, image)?,
-                key: self.around.key.clone(),
-                output: write,
-                memory: self.work.memory(),
-                timeout: self.ticket.timeout_ms.map(Duration::from_millis),
-                grace: Duration::from_millis(self.ticket.grace_ms),
-            }),
-            None => {
-                let prepared = self.prepare(values, write)?;
-                let tree = Tree::create(&self.around.key, self.ticket.resources.memory_bytes);
-                if let Some(folder) = self.around.folder
-                    && let Err(error) = folder.write(TREE, &tree)
-                {
-                    tracing::warn!("the step's processes could not be written down: {error}");
-                }
-                Runner::Process(prepared, tree)
+        let mut commands = Vec::new();
+        for (place, write) in writes.into_iter().enumerate() {
+            if let Some(InImage { engine, image }) = container {
+                return Ok(Runner::Container(Box::new(container::Order {
+                    engine: &**engine,
+                    spec: self.container_spec(values, image)?,
+                    key: self.around.key.clone(),
+                    output: write,
+                    memory: self.work.memory(),
+                    timeout: self.ticket.timeout_ms.map(Duration::from_millis),
+                    grace: Duration::from_millis(self.ticket.grace_ms),
+                })));
             }
-        })
+            let group = self.group.as_deref();
+            let rank = group.and_then(|group| Some((group, group.ranks().nth(place)?)));
+            commands.push(self.prepare(values, write, rank)?);
+        }
+        let instances = self.group.as_ref().map_or(1, |group| group.hosted());
+        let memory = self.ticket.resources.memory_bytes;
+        let memory = memory.map(|bytes| bytes.saturating_mul(instances.into()));
+        let tree = Tree::create(&self.around.key, memory);
+        if let Some(folder) = self.around.folder
+            && let Err(error) = folder.write(TREE, &tree)
+        {
+            tracing::warn!("the step's processes could not be written down: {error}");
+        }
+        Ok(Runner::Process(commands, self.limits(), tree))
     }
 }
 
@@ -196,30 +257,32 @@ pub(super) struct InImage {
 
 /// What runs the command.
 pub(super) enum Runner<'a> {
-    Process(Prepared, Tree),
-    Container(container::Order<'a>),
+    Process(Vec<Prepared>, Limits, Tree),
+    Container(Box<container::Order<'a>>),
 }
 
 impl Runner<'_> {
     /// Undoes what was made for a command that is not run.
     pub(super) fn discard(self) {
-        if let Self::Process(_, tree) = self {
+        if let Self::Process(_, _, tree) = self {
             tree.remove();
         }
     }
 
-    pub(super) async fn run(self, stopped: Stopped) -> Result<Finished, Failure> {
+    /// How its processes ended, in the order of their outputs.
+    pub(super) async fn run(self, stopped: Stopped) -> Result<Vec<Finished>, Failure> {
         match self {
-            Self::Process(prepared, tree) => {
-                let finished = command::run(prepared, &tree, stopped).await;
+            Self::Process(commands, limits, tree) => {
+                let finished = command::run(commands, limits, &tree, stopped).await;
                 tree.remove();
                 finished.map_err(|error| match &error {
                     StartError::NoShell => Failure::new(Cause::Image, error.to_string()),
                     StartError::System { .. } => Failure::new(Cause::Exit, error.to_string()),
                 })
             }
-            Self::Container(order) => container::run(order, stopped)
+            Self::Container(order) => container::run(*order, stopped)
                 .await
+                .map(|finished| vec![finished])
                 .map_err(|error| Failure::of_engine(&error)),
         }
     }
@@ -231,10 +294,11 @@ fn fill(values: &Values, template: &Template) -> Result<String, Failure> {
         .map_err(|error| Failure::new(Cause::Refused, error.to_string()))
 }
 
-/// As many threads as cores were asked for: numeric libraries would take all.
-fn threads(resources: &Resources) -> String {
-    let millis = resources.cpu_millis.unwrap_or(1000);
-    millis.div_ceil(1000).to_string()
+/// As many threads as cores were asked for: numeric libraries would take all. So many
+/// processes share them.
+fn threads(resources: &Resources, sharing: u32) -> String {
+    let millis = resources.cpu_millis.unwrap_or(1000) / u64::from(sharing.max(1));
+    millis.div_ceil(1000).max(1).to_string()
 }
 
 /// The launcher's own environment without what concerns only the orchestrator.
@@ -247,6 +311,9 @@ fn host_environment() -> BTreeMap<OsString, OsString> {
         "AURIA_BROKER",
         "AURIA_BROKER_CA",
         "AURIA_BROKER_TOKEN",
+        "AURIA_GROUP_PATIENCE_MS",
+        "AURIA_INSTANCE",
+        "AURIA_POD_IP",
         "AURIA_STORE",
         "AURIA_SERVER",
         "AURIA_TOKEN",

@@ -6,6 +6,7 @@ use super::extract::Asked;
 use super::resources::step_of;
 use super::{Api, Shown};
 use crate::problem::Refusal;
+use auria_core::plan::PlannedStep;
 use auria_core::run::RunChange;
 use auria_core::{AttemptId, Nonce, StepPath};
 use auria_store::logs::LogReader;
@@ -181,7 +182,7 @@ struct Reader {
     attempt: Option<u32>,
     follow: bool,
     width: usize,
-    tails: BTreeMap<AttemptId, Tail>,
+    tails: BTreeMap<(AttemptId, Option<u32>), Tail>,
     to: mpsc::Sender<Bytes>,
 }
 
@@ -251,9 +252,25 @@ impl Reader {
 
     /// Sends what an attempt has written since the last time.
     async fn print(&mut self, id: &AttemptId, nonce: &Nonce, last: bool) -> Result<(), Stopped> {
+        self.print_of(id, nonce, None, last).await?;
+        let step = self.run.plan.step(&id.step);
+        for rank in step.map(PlannedStep::logs_apart).unwrap_or_default() {
+            self.print_of(id, nonce, Some(rank), last).await?;
+        }
+        Ok(())
+    }
+
+    async fn print_of(
+        &mut self,
+        id: &AttemptId,
+        nonce: &Nonce,
+        apart: Option<u32>,
+        last: bool,
+    ) -> Result<(), Stopped> {
         let store = self.journal.store().clone();
-        let mut tail = self.tails.remove(id).unwrap_or_else(|| Tail {
-            reader: LogReader::new(store, layout::logs(id, nonce)),
+        let key = (id.clone(), apart);
+        let mut tail = self.tails.remove(&key).unwrap_or_else(|| Tail {
+            reader: LogReader::new(store, layout::logs_of(id, nonce, apart)),
             rest: Vec::new(),
         });
         while let Some(bytes) = tail.reader.next().await? {
@@ -275,7 +292,7 @@ impl Reader {
             let rest = std::mem::take(&mut tail.rest);
             self.send(prefixed(id, &rest, self.width)).await?;
         }
-        self.tails.insert(id.clone(), tail);
+        self.tails.insert(key, tail);
         Ok(())
     }
 

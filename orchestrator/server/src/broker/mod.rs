@@ -3,6 +3,7 @@
 //! commits its outcome, and tells a [`Wake`] what happens. Any replica with the same key
 //! and store answers; nothing is kept but caches. It decides nothing about a run.
 
+mod group;
 mod own;
 mod rights;
 mod standing;
@@ -107,7 +108,8 @@ pub struct Broker(Arc<Inner>);
 struct Inner {
     options: BrokerOptions,
     served: Served,
-    sessions: Bounded<(AttemptId, Nonce), Arc<AttemptRights>>,
+    sessions: Bounded<(AttemptId, Nonce, Option<u32>), Arc<AttemptRights>>,
+    groups: group::Groups,
     standing: Arc<Standing>,
 }
 
@@ -155,6 +157,8 @@ struct Known {
     attempt: AttemptId,
     /// None: a bootstrap token.
     nonce: Option<Nonce>,
+    /// Of a distributed step's claim, another instance than the first.
+    member: Option<u32>,
     expires: Timestamp,
 }
 
@@ -172,6 +176,7 @@ impl Broker {
             options,
             served,
             sessions: Bounded::new(SESSIONS),
+            groups: group::Groups::new(),
             standing,
         }))
     }
@@ -187,6 +192,7 @@ impl Broker {
         let begin = Router::new()
             .route(protocol::TICKET, get(ticket))
             .route(protocol::CLAIM, post(claim))
+            .route(protocol::JOIN, post(group::join))
             .with_state(self.clone())
             .route_layer(axum::middleware::from_fn_with_state(
                 self.clone(),
@@ -194,6 +200,7 @@ impl Broker {
             ));
         let session = Router::new()
             .route(protocol::NEWS, post(news))
+            .route(protocol::GROUP_ENDS, get(group::ends))
             .with_state(self.clone())
             .merge(objects::routes(self.0.served.clone()).into_router())
             .route_layer(axum::middleware::from_fn_with_state(
@@ -217,8 +224,9 @@ impl Broker {
         &self,
         attempt: &AttemptId,
         nonce: &Nonce,
+        member: Option<u32>,
     ) -> Result<Arc<AttemptRights>, Refusal> {
-        let key = (attempt.clone(), nonce.clone());
+        let key = (attempt.clone(), nonce.clone(), member);
         if let Some(rights) = self.0.sessions.get(&key) {
             return Ok(rights);
         }
@@ -230,6 +238,7 @@ impl Broker {
         let rights = Arc::new(AttemptRights::new(
             &ticket,
             nonce,
+            member,
             Arc::clone(&self.0.standing),
             Arc::clone(&options.wake),
         ));
@@ -247,12 +256,22 @@ impl Broker {
         }
     }
 
-    fn session(&self, attempt: &AttemptId, nonce: &Nonce) -> String {
+    fn session(&self, attempt: &AttemptId, nonce: &Nonce, member: Option<u32>) -> String {
         let options = &self.0.options;
-        options.key.write(&Token::Session {
-            attempt: attempt.clone(),
-            nonce: nonce.clone(),
-            expires: after(options.session_life),
+        let (attempt, nonce) = (attempt.clone(), nonce.clone());
+        let expires = after(options.session_life);
+        options.key.write(&match member {
+            None => Token::Session {
+                attempt,
+                nonce,
+                expires,
+            },
+            Some(instance) => Token::Member {
+                attempt,
+                nonce,
+                instance,
+                expires,
+            },
         })
     }
 }
@@ -274,6 +293,7 @@ async fn known(
         Token::Bootstrap { attempt, expires } => Known {
             attempt,
             nonce: None,
+            member: None,
             expires,
         },
         Token::Session {
@@ -283,6 +303,18 @@ async fn known(
         } => Known {
             attempt,
             nonce: Some(nonce),
+            member: None,
+            expires,
+        },
+        Token::Member {
+            attempt,
+            nonce,
+            instance,
+            expires,
+        } => Known {
+            attempt,
+            nonce: Some(nonce),
+            member: Some(instance),
             expires,
         },
     };
@@ -312,7 +344,7 @@ async fn session_alone(
 ) -> Result<Response, Refusal> {
     let nonce = known.nonce.ok_or_else(Refusal::forbidden)?;
     broker.lives(broker.0.standing.over_for(&known.attempt).await)?;
-    let rights: Arc<dyn Rights> = broker.rights(&known.attempt, &nonce).await?;
+    let rights: Arc<dyn Rights> = broker.rights(&known.attempt, &nonce, known.member).await?;
     request.extensions_mut().insert(rights);
     Ok(next.run(request).await)
 }
@@ -366,7 +398,7 @@ async fn claim(
                 node: claim.host.clone(),
             };
             broker.tell(&claim.attempt, Happened::News(news));
-            let session = broker.session(&claim.attempt, &claim.nonce);
+            let session = broker.session(&claim.attempt, &claim.nonce, None);
             Ok(Json(ClaimGrant { session }).into_response())
         }
         Claimed::Lost(stands) => {
@@ -398,6 +430,8 @@ async fn news(
             Said::Log { lines } => Happened::Log(lines),
             // What stands in the store is told when it is written there, by whoever saw
             // it; a launcher's word does not stand for it.
+            // Of a distributed step the launcher that holds the claim says how it goes.
+            Said::News { .. } if known.member.is_some() => continue,
             Said::News { news } => match news {
                 AttemptNews::Phase { .. } | AttemptNews::Store { .. } => Happened::News(news),
                 _ => continue,
@@ -414,7 +448,7 @@ async fn news(
             if left * 2 < life
                 && matches!(broker.0.standing.is_over(&known.attempt).await, Ok(false)) =>
         {
-            Some(broker.session(&known.attempt, nonce))
+            Some(broker.session(&known.attempt, nonce, known.member))
         }
         _ => None,
     };

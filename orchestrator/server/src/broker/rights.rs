@@ -22,8 +22,10 @@ use std::sync::Arc;
 /// The rights of one claim.
 pub(crate) struct AttemptRights {
     claimed: Own,
+    /// It commits and ends the attempt; other instances of its step write their own alone.
+    holds_claim: bool,
     /// Below these it may do everything.
-    own: [StorePath; 2],
+    own: Vec<StorePath>,
     /// Below these, and they themselves, it may read.
     inputs: Vec<StorePath>,
     claim: StorePath,
@@ -34,19 +36,29 @@ pub(crate) struct AttemptRights {
 }
 
 impl AttemptRights {
-    /// Of the claim `nonce` of the attempt that `ticket` is for.
+    /// Of the claim `nonce` of the attempt that `ticket` is for; of a distributed step's,
+    /// where it is a `member`'s, what belongs to the processes of that instance.
     pub(super) fn new(
         ticket: &Ticket,
         nonce: &Nonce,
+        member: Option<u32>,
         standing: Arc<Standing>,
         wake: Arc<dyn Wake>,
     ) -> Self {
         let attempt = ticket.attempt.clone();
         Self {
-            own: [
-                layout::data(&attempt, nonce),
-                layout::checkpoints(&attempt, nonce),
-            ],
+            own: match (member, super::group::shape(ticket)) {
+                (None, _) => vec![
+                    layout::data(&attempt, nonce),
+                    layout::checkpoints(&attempt, nonce),
+                ],
+                (Some(instance), Some(shape)) => shape
+                    .ranks_of(instance)
+                    .map(|rank| layout::member(&attempt, nonce, rank))
+                    .collect(),
+                (Some(_), None) => Vec::new(),
+            },
+            holds_claim: member.is_none(),
             inputs: inputs(ticket),
             claim: layout::claim(&attempt),
             end: layout::attempt_end(&attempt),
@@ -79,6 +91,9 @@ impl AttemptRights {
     /// Whether `bytes` may be created at `path`: own files anywhere below the prefix, and
     /// the two records in this attempt's own name.
     fn is_creatable(&self, path: &StorePath, bytes: &Bytes) -> bool {
+        if !self.holds_claim {
+            return self.is_own(path);
+        }
         if *path == self.outcome {
             return serde_json::from_slice(bytes)
                 .is_ok_and(|outcome: Outcome| self.claimed.is_outcome(&outcome));

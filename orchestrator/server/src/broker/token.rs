@@ -43,6 +43,13 @@ pub(crate) enum Token {
         nonce: Nonce,
         expires: Timestamp,
     },
+    /// For another instance of the distributed step that this claim is of.
+    Member {
+        attempt: AttemptId,
+        nonce: Nonce,
+        instance: u32,
+        expires: Timestamp,
+    },
 }
 
 impl TokenKey {
@@ -84,6 +91,18 @@ impl TokenKey {
                     expires.0
                 )
             }
+            Token::Member {
+                attempt,
+                nonce,
+                instance,
+                expires,
+            } => {
+                let AttemptId { run, step, number } = attempt;
+                format!(
+                    "{VERSION}/member/{run}/{step}/{number}/{nonce}/{instance}/{}",
+                    expires.0
+                )
+            }
         };
         self.whole(&text)
     }
@@ -102,7 +121,7 @@ impl TokenKey {
         let (said, news) = last_word::open(word, |said| Some(self.whole(said)))?;
         match parse(&said)? {
             Token::Session { attempt, nonce, .. } => Some((attempt, nonce, news)),
-            Token::Bootstrap { .. } => None,
+            Token::Bootstrap { .. } | Token::Member { .. } => None,
         }
     }
 
@@ -113,7 +132,9 @@ impl TokenKey {
         // In constant time.
         self.mac(said).verify_slice(&mac).ok()?;
         let token = parse(said)?;
-        let (Token::Bootstrap { expires, .. } | Token::Session { expires, .. }) = &token;
+        let (Token::Bootstrap { expires, .. }
+        | Token::Session { expires, .. }
+        | Token::Member { expires, .. }) = &token;
         (now < *expires).then_some(token)
     }
 }
@@ -129,18 +150,28 @@ fn parse(said: &str) -> Option<Token> {
     };
     let nonce = match kind {
         "bootstrap" => None,
-        "session" => Some(parts.next()?.parse().ok()?),
+        "session" | "member" => Some(parts.next()?.parse().ok()?),
         _ => return None,
+    };
+    let instance = match kind {
+        "member" => Some(parts.next()?.parse().ok()?),
+        _ => None,
     };
     let expires = Timestamp(parts.next()?.parse().ok()?);
     if version != VERSION || parts.next().is_some() {
         return None;
     }
-    Some(match nonce {
-        None => Token::Bootstrap { attempt, expires },
-        Some(nonce) => Token::Session {
+    Some(match (nonce, instance) {
+        (None, _) => Token::Bootstrap { attempt, expires },
+        (Some(nonce), None) => Token::Session {
             attempt,
             nonce,
+            expires,
+        },
+        (Some(nonce), Some(instance)) => Token::Member {
+            attempt,
+            nonce,
+            instance,
             expires,
         },
     })
@@ -182,7 +213,13 @@ mod tests {
             attempt: attempt("a"),
             expires: Timestamp(1_000),
         };
-        for token in [session, bootstrap] {
+        let member = Token::Member {
+            attempt: attempt("a.b"),
+            nonce: "00000000000000aa".parse().unwrap(),
+            instance: 3,
+            expires: Timestamp(1_000),
+        };
+        for token in [session, bootstrap, member] {
             let text = key.write(&token);
             assert_eq!(key.read(&text, Timestamp(999)), Some(token));
             assert_eq!(key.read(&text, Timestamp(1_000)), None, "it has expired");

@@ -12,6 +12,7 @@ mod asker;
 mod attempts;
 mod bounds;
 mod bulk;
+mod groups;
 mod refusals;
 mod remote;
 mod secrets;
@@ -88,6 +89,11 @@ cases! {
     bounds::what_stands_in_the_way_may_be_of_any_size,
     bounds::who_stalls_is_let_go,
     bulk::much_goes_straight_to_a_bucket,
+    groups::a_group_meets_and_is_put_together,
+    groups::a_member_writes_its_own_alone_and_commits_nothing,
+    groups::an_instance_that_is_taken_away_is_no_failure_of_the_others,
+    groups::instances_that_write_one_file_differently_fail,
+    groups::the_first_that_falls_is_the_groups_end,
     refusals::a_session_stays_within_its_claim,
     refusals::an_attempt_speaks_for_itself_alone,
     refusals::nobody_passes_without_a_token_that_counts,

@@ -231,6 +231,7 @@ pub(crate) fn ticket(step: &str, command: &[TemplatePart]) -> Ticket {
         },
         compute: None,
         network: Network::Default,
+        distribution: None,
         timeout_ms: None,
         grace_ms: 2_000,
         publish_grace_ms: 2_000,

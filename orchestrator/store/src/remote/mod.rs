@@ -17,7 +17,8 @@ use crate::{Claimed, Store, StoreError, StorePath, StoreUrl};
 use auria_core::Nonce;
 use auria_core::outcome::Claim;
 use auria_core::protocol::{
-    self, AskedClaim, ClaimGrant, ClaimStands, News, NewsTaken, StoreGrant, TicketGrant,
+    self, AskedClaim, AskedJoin, ClaimGrant, ClaimStands, Group, GroupEnds, News, NewsTaken,
+    StoreGrant, TicketGrant,
 };
 use auria_core::run::AttemptNews;
 use bytes::Bytes;
@@ -50,6 +51,19 @@ impl std::fmt::Debug for RemoteOptions {
         // Never the token.
         write!(f, "RemoteOptions({}{})", self.url, self.base)
     }
+}
+
+/// A launcher of a distributed step, as it joins the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joining {
+    /// The instance that it starts.
+    pub instance: u32,
+    /// The address at which its processes can be reached.
+    pub address: String,
+    /// The Pod's UID.
+    pub process: String,
+    /// The node.
+    pub node: Option<String>,
 }
 
 /// The way to a broker. Clones share it, and the token.
@@ -186,6 +200,43 @@ impl Remote {
             }
             Err(failed) => Err(sort_error("claim", &path, failed.as_error(&path))),
         }
+    }
+
+    /// Says that this launcher of a distributed step is there, and asks how far its group
+    /// has come. Once the attempt is claimed, a member's way speaks for it from then on.
+    ///
+    /// # Errors
+    /// Where the broker cannot be reached, or refuses: another has its place.
+    pub async fn join(&self, member: &Joining) -> Result<Group, StoreError> {
+        let Joining {
+            instance,
+            address,
+            process,
+            node,
+        } = member.clone();
+        let asked = AskedJoin {
+            instance,
+            address,
+            process,
+            node,
+            secret: self.0.secret.clone(),
+        };
+        let group: Group = self
+            .ask("join", "the group", Method::POST, protocol::JOIN, &asked)
+            .await?;
+        if let Some(begin) = &group.begun {
+            self.renew(&begin.session);
+        }
+        Ok(group)
+    }
+
+    /// Which instances of a distributed step have ended, and how.
+    ///
+    /// # Errors
+    /// Where the broker cannot be reached, or refuses.
+    pub async fn group_ends(&self) -> Result<GroupEnds, StoreError> {
+        self.ask("ask", "the group", Method::GET, protocol::GROUP_ENDS, &())
+            .await
     }
 
     /// Says what happened.

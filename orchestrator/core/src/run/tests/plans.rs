@@ -159,6 +159,7 @@ fn planned(i: usize, spec: &StepSpec, plan: &PlanSpec, count: usize) -> PlannedS
             instances: 1,
             ..Resources::default()
         },
+        distribution: None,
         timeout_ms: None,
         grace_ms: 10_000,
         retry: RetryPolicy {
