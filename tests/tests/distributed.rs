@@ -177,7 +177,7 @@ fn two_that_write_one_file_differently_fail_the_step() {
 fn tensorflow_is_told_its_cluster_and_servers_end_with_the_workers() {
     let context = Context::new();
     let text = pipeline(
-        "echo \"$TF_CONFIG\" > ${{outputs.out}}/$(echo \"$TF_CONFIG\" | tr -dc a-z0-9 | tail -c 8)\ncase \"$TF_CONFIG\" in *'\"type\":\"ps\"'*) sleep 300;; esac",
+        "echo \"$TF_CONFIG\" > ${{outputs.out}}/$(echo \"$TF_CONFIG\" | tr -dc a-z0-9 | tail -c 8)\ncase \"$TF_CONFIG\" in *'\"type\":\"ps\"'*) sleep 300;; *) sleep 3;; esac",
         "",
     )
     .replace(

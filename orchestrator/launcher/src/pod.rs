@@ -294,7 +294,9 @@ async fn attend(told: Told, mut terms: Signal) -> Result<u8, LaunchError> {
     let depot = Depot::behind(remote.clone(), store, &ticket.attempt, patience, &hub);
     let teller = Teller::start(hub.clone(), remote.clone());
     let work = Work::at(told.work.join("attempt"));
-    let key = Digest::of(ticket.attempt.to_string().as_bytes()).hex()[..32].to_owned();
+    // Each instance's own: where two are on one machine, neither ends the other's processes.
+    let named = format!("{} {}", ticket.attempt, told.instance);
+    let key = Digest::of(named.as_bytes()).hex()[..32].to_owned();
     let around = Around {
         key,
         folder: None,
@@ -423,6 +425,7 @@ fn options(
         ticket,
         lock: None,
         listener: None,
+        warm: None,
         holds: Vec::new(),
         gpus: Vec::new(),
         path: Vec::new(),
