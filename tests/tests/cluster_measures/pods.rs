@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 /// When one was first seen so, in milliseconds since the epoch.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,8 @@ pub(crate) struct Seen {
 pub(crate) struct Pods {
     seen: Arc<Mutex<HashMap<String, Seen>>>,
     changed: Arc<Notify>,
+    /// The task that watches, for as long as the program runs.
+    watch: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Pods {
@@ -34,7 +37,7 @@ impl Pods {
         let all = Self::default();
         let told = all.clone();
         let pods: Api<Pod> = Api::namespaced(client, namespace);
-        tokio::spawn(async move {
+        let watch = async move {
             let events = watcher::watcher(pods, watcher::Config::default());
             let mut events = pin!(events);
             while let Some(event) = events.next().await {
@@ -42,7 +45,10 @@ impl Pods {
                     told.note(&pod);
                 }
             }
-        });
+        };
+        let mut owner = all.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        owner.spawn(watch);
+        drop(owner);
         all
     }
 

@@ -124,15 +124,18 @@ fn expect_grant(world: &World, victim: &Attempt, cause: Cause) -> Result<String,
         if let Some(Decision::Granted { cause, .. }) =
             granted(&found, &victim.step, victim.number + 1)
         {
-            return Ok(Some((cause, end_of(&found, victim))));
+            return Ok(Some((Some(cause), end_of(&found, victim))));
         }
         let mut outcomes = found.outcomes.values();
-        match outcomes.find(|o| o.step.as_str() == victim.step) {
-            Some(outcome) => Err(format!("{victim}: its step is {:?}", outcome.status)),
-            None => Ok(None),
-        }
+        let outcome = outcomes.find(|o| o.step.as_str() == victim.step);
+        Ok(outcome.map(|o| {
+            (
+                None,
+                format!("{:?} {:?} {:?}", o.status, o.cause, o.message),
+            )
+        }))
     })?;
-    if granted == cause {
+    if granted == Some(cause) {
         return Ok(format!("{cause:?}, tried again"));
     }
     Err(format!(

@@ -183,10 +183,11 @@ impl World {
     fn pod_of(&self, attempt: &Attempt) -> Option<(String, String)> {
         let selector = format!("--selector=pipelines.auria.dev/run={}", attempt.run);
         let pods = self.cluster.get(&["pods", "--namespace=auria", &selector]);
+        let number = attempt.number.to_string();
         let found = pods["items"].as_array()?.iter().find(|pod| {
             let annotations = &pod["metadata"]["annotations"];
             annotations["pipelines.auria.dev/step"] == attempt.step.as_str()
-                && annotations["pipelines.auria.dev/attempt"] == attempt.number.to_string()
+                && annotations["pipelines.auria.dev/attempt"] == number.as_str()
         })?;
         let is_well = found["status"]["phase"] == "Running"
             && found["metadata"]["deletionTimestamp"] == Value::Null;
