@@ -17,11 +17,14 @@ const KINDS: [&str; 5] = ["pipeline", "component", "config", "diagnostics", "ope
 
 /// Builds the binary and writes the files, or with `check` says which are stale.
 pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+    // With the features that the whole workspace asks for, as the tests build it: else all
+    // that it depends on would be built a second time.
     shell::run(cargo().args([
         "build",
         "--quiet",
         "--locked",
-        "--package",
+        "--workspace",
+        "--bin",
         "auria-pipeline",
     ]))?;
     if check {
