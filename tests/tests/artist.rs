@@ -2,6 +2,11 @@
 //! the same again is reused, another seed is another work.
 
 use auria_tests::Context;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::Child;
 
 fn submit(context: &Context, seed: u32) -> serde_json::Value {
     let file = auria_tests::project().join("pipelines.yaml");
@@ -76,6 +81,81 @@ fn a_haiku_is_written_painted_coloured_and_posted() {
         other["outputs"]["picture"]["digest"],
         first["outputs"]["picture"]["digest"]
     );
+}
+
+/// The programs that a server keeps, by name, with the number of their process.
+fn kept(server: &Child) -> BTreeMap<String, String> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    processes
+        .filter_map(|entry| {
+            let (path, number) = (entry.path(), entry.file_name().into_string().ok()?);
+            let stat = std::fs::read_to_string(path.join("stat")).ok()?;
+            let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.to_owned();
+            let line = std::fs::read_to_string(path.join("cmdline")).ok()?;
+            let (program, argument) = line.trim_end_matches('\0').split_once('\0')?;
+            let name = program.rsplit('/').next()?.to_owned();
+            (parent == server.id().to_string() && argument == "warm").then_some((name, number))
+        })
+        .collect()
+}
+
+#[test]
+fn a_server_keeps_the_models_loaded_and_their_work_is_the_same() {
+    let cold = submit(&Context::new(), 11);
+    let context = Context::new();
+    let mut server = context.start(["serve", "--listen", "127.0.0.1:0", "--on", "process"]);
+    let mut said = BufReader::new(server.stderr.take().expect("a pipe"));
+    let url = loop {
+        let mut line = String::new();
+        assert!(said.read_line(&mut line).expect("a line") > 0, "no address");
+        if let Some((_, url)) = line.trim().split_once(" at ") {
+            break url.to_owned();
+        }
+    };
+    std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+    let file = auria_tests::project().join("pipelines.yaml");
+    let gallery = context.path().join("gallery");
+    let mut seen = Vec::new();
+    for seed in [10, 11] {
+        let done = context
+            .run([
+                "submit",
+                &file.to_string_lossy(),
+                "--set",
+                &format!("inputs.seed={seed}"),
+                "--set",
+                &format!("inputs.gallery={}", gallery.display()),
+                "--server",
+                &url,
+                "--on",
+                "process",
+                "--output",
+                "json",
+            ])
+            .exits(0)
+            .json();
+        let kept = kept(&server);
+        let names: Vec<_> = kept.keys().map(String::as_str).collect();
+        assert_eq!(names, ["auria-haiku", "auria-paint", "auria-style"]);
+        seen.push((done, kept));
+    }
+    let [(first, before), (second, after)] = &seen[..] else {
+        panic!("two runs");
+    };
+    assert_eq!(before, after, "the same programs did the second work");
+    for output in ["poem", "painting", "picture"] {
+        let digest = |run: &serde_json::Value| run["outputs"][output]["digest"].clone();
+        assert_eq!(digest(second), digest(&cold), "{output}");
+        assert_ne!(digest(second), digest(first), "{output}");
+    }
+    let pid = Pid::from_raw(i32::try_from(server.id()).expect("a number"));
+    kill(pid, Signal::SIGTERM).expect("the server runs");
+    assert!(server.wait().expect("it ends").success());
+    for number in after.values() {
+        let path = format!("/proc/{number}/cmdline");
+        let left = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(!left.ends_with("warm\0"), "{number} is left");
+    }
 }
 
 #[test]

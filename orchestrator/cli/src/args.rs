@@ -356,6 +356,14 @@ pub struct Serve {
         requires = "auria"
     )]
     pub auria_works: String,
+    /// Memory for programs that stay between runs (`keep_warm: process`); 0: none stays.
+    /// [default: a quarter of this machine's]
+    #[arg(long, value_name = "BYTES", value_parser = amount)]
+    pub warm_memory: Option<u64>,
+}
+
+fn amount(text: &str) -> Result<u64, String> {
+    auria_core::check::bytes(text).ok_or_else(|| "write bytes, such as 2GiB or 500MB".to_owned())
 }
 
 /// `token`.

@@ -12,7 +12,7 @@ use auria_engine::executor::{
     AttemptEvent, Executor, ListError, StartError, StopError, WatchError,
 };
 use auria_engine::machine::{Machine, MachineConfig};
-use auria_engine::process::{LauncherCommand, ProcessExecutor, ProcessOptions};
+use auria_engine::process::{LauncherCommand, ProcessExecutor, ProcessOptions, WarmOptions};
 use auria_launcher::runtime::RuntimeRoot;
 use auria_store::Store;
 use futures::stream::BoxStream;
@@ -110,6 +110,36 @@ pub async fn executor(store: &Store, runtime: RuntimeRoot, plan: &Plan) -> Resul
 pub fn processes(store: &Store, runtime: RuntimeRoot) -> Result<ProcessExecutor, Failure> {
     ProcessExecutor::new(options(store, runtime)?)
         .map_err(|error| Failure::unreachable(error.to_string()))
+}
+
+/// A warm program that nobody wants for so long ends.
+const IDLE: Duration = Duration::from_secs(10 * 60);
+/// Warm programs at once.
+const MOST_WARM: usize = 16;
+
+/// The executor of processes for a server: it keeps programs warm, in `warm_memory` bytes
+/// or a quarter of this machine's; 0: none.
+///
+/// # Errors
+/// As [`processes`].
+pub fn serving(
+    store: &Store,
+    runtime: RuntimeRoot,
+    warm_memory: Option<u64>,
+) -> Result<ProcessExecutor, Failure> {
+    let options = options(store, runtime)?;
+    let memory_bytes = warm_memory.unwrap_or(options.machine.memory_bytes / 4);
+    let executor = if memory_bytes == 0 {
+        ProcessExecutor::new(options)
+    } else {
+        let warm = WarmOptions {
+            memory_bytes,
+            idle: IDLE,
+            most: MOST_WARM,
+        };
+        ProcessExecutor::keeping_warm(options, warm)
+    };
+    executor.map_err(|error| Failure::unreachable(error.to_string()))
 }
 
 fn options(store: &Store, runtime: RuntimeRoot) -> Result<ProcessOptions, Failure> {

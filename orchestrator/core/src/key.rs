@@ -260,6 +260,7 @@ mod tests {
             },
             compute: None,
             network: Network::Default,
+            keep_warm: None,
         }
     }
 

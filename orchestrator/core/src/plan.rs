@@ -103,6 +103,20 @@ pub struct PlannedStep {
     pub compute: Option<String>,
     /// What the step may reach.
     pub network: Network,
+    /// The program that a server may keep between attempts. No part of the key: it
+    /// changes how soon a result is there, not which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_warm: Option<KeepWarm>,
+}
+
+/// `keep_warm`: the step's program implements the protocol of warm processes, and may
+/// carry out one attempt after the other (docs/serve.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeepWarm {
+    /// The command, for a shell, that starts the program; without it the first word of
+    /// the step's own command, with the argument `warm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
 }
 
 /// Whether and how a step is reused.

@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::distribution::Distribution;
 use crate::ids::AttemptId;
 use crate::outcome::{Artifact, Checkpoint};
-use crate::plan::{DataType, Environment, InputMode, Network, Template};
+use crate::plan::{DataType, Environment, InputMode, KeepWarm, Network, Template};
 use crate::resources::Resources;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -57,6 +57,9 @@ pub struct Ticket {
     pub restore: Option<Checkpoint>,
     /// The step's key, recorded in the outcome.
     pub key: Option<Digest>,
+    /// The program that may stay between attempts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_warm: Option<KeepWarm>,
 }
 
 /// The value of an input.

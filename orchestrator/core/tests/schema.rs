@@ -44,8 +44,8 @@ fn a_field_says_what_it_is_for_and_how_far_it_is_built() {
         job["network"]["enum"],
         serde_json::json!(["default", "none"])
     );
-    assert_eq!(job["keep_warm"]["deprecated"], true);
-    let said = job["keep_warm"]["description"].as_str().unwrap();
+    assert_eq!(job["priority"]["deprecated"], true);
+    let said = job["priority"]["description"].as_str().unwrap();
     assert!(said.contains("Not built yet; instead: "), "{said}");
     assert_eq!(schema["$defs"]["settings"]["additionalProperties"], true);
     assert_eq!(schema["$defs"]["pipeline"]["additionalProperties"], false);

@@ -3,6 +3,8 @@
 //! Real launchers: this very program, called with `launch FOLDER`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod warm;
+
 use auria_core::outcome::Cause;
 use auria_core::plan::{DataType, Environment, ProcessEnvironment, TemplatePart};
 use auria_core::run::{AttemptNews, Phase};
@@ -32,20 +34,24 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each case starts processes; more at once only wait for each other.
     arguments.test_threads = arguments.test_threads.or(Some(4));
-    let trials = cases::<Machines>()
-        .into_iter()
-        .chain(own_cases())
-        .map(|(name, case)| {
-            Trial::test(name, move || {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .worker_threads(2)
-                    .enable_all()
-                    .build()?;
-                runtime.block_on(async { case(Machines::new().await).await });
-                Ok(())
-            })
-        });
+    let on_process = cases::<Machines>().into_iter().chain(own_cases());
+    let trials = trials(on_process).chain(trials(warm::warm_cases()));
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn trials<B: Bench + 'static>(
+    cases: impl IntoIterator<Item = Case<B>>,
+) -> impl Iterator<Item = Trial> {
+    cases.into_iter().map(|(name, case)| {
+        Trial::test(name, move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()?;
+            runtime.block_on(async { case(B::new().await).await });
+            Ok(())
+        })
+    })
 }
 
 /// A runtime folder, a store and a work folder of their own.

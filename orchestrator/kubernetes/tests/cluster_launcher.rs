@@ -195,6 +195,7 @@ impl World {
             distribution: (instances > 1).then_some(Distribution::Pytorch {
                 process_count_per_instance: 1,
             }),
+            keep_warm: None,
             timeout_ms: None,
             grace_ms: 2_000,
             publish_grace_ms: 2_000,
@@ -398,6 +399,7 @@ async fn a_group_that_lost_an_instance_is_tried_again(world: World) {
             instances: 2,
             ..Resources::default()
         },
+        keep_warm: None,
         distribution: Some(Distribution::Pytorch {
             process_count_per_instance: 1,
         }),

@@ -310,6 +310,7 @@ fn plan(steps: &[&str]) -> Plan {
         reuse: Reuse::NotDeterministic,
         compute: None,
         network: Network::Default,
+        keep_warm: None,
     };
     Plan {
         version: PLAN_VERSION,

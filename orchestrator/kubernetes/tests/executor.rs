@@ -286,6 +286,7 @@ fn ticket(step: &str) -> Ticket {
         compute: None,
         network: Network::Default,
         distribution: None,
+        keep_warm: None,
         timeout_ms: None,
         grace_ms: 1_000,
         publish_grace_ms: 1_000,

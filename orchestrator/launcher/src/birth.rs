@@ -31,8 +31,12 @@ pub(crate) struct Birth<'a> {
     pub(crate) environment: &'a BTreeMap<OsString, OsString>,
     /// Where it starts.
     pub(crate) folder: &'a Path,
-    /// Its standard output and error.
+    /// Its standard input; without one there is nothing to read.
+    pub(crate) input: Option<BorrowedFd<'a>>,
+    /// Its standard output.
     pub(crate) output: BorrowedFd<'a>,
+    /// Its standard error, where that goes elsewhere.
+    pub(crate) errors: Option<BorrowedFd<'a>>,
 }
 
 /// Starts it within `tree`; the number of its process, which leads a session and group.
@@ -62,7 +66,13 @@ pub(crate) fn start(birth: &Birth<'_>, tree: &Tree) -> io::Result<i32> {
         arguments: &pointers(&arguments),
         environment: &pointers(&environment),
         folder: &folder,
-        descriptors: [null.as_raw_fd(), birth.output.as_raw_fd()],
+        descriptors: [
+            birth
+                .input
+                .map_or(null.as_raw_fd(), |input| input.as_raw_fd()),
+            birth.output.as_raw_fd(),
+            birth.errors.unwrap_or(birth.output).as_raw_fd(),
+        ],
         doors: &doors.iter().map(AsRawFd::as_raw_fd).collect::<Vec<_>>(),
         failing: failing.as_raw_fd(),
         launcher: std::process::id(),
@@ -99,8 +109,8 @@ struct Child<'a> {
     arguments: &'a [*const c_char],
     environment: &'a [*const c_char],
     folder: &'a CString,
-    /// Its input, its output.
-    descriptors: [RawFd; 2],
+    /// Its input, its output, its errors.
+    descriptors: [RawFd; 3],
     /// Where it writes `0` to enter a cgroup.
     doors: &'a [RawFd],
     failing: RawFd,
@@ -183,12 +193,12 @@ impl Child<'_> {
     )]
     unsafe fn take_place(&self) -> Option<()> {
         let done = |answer: libc::c_int| (answer != -1).then_some(());
-        let [input, output] = self.descriptors;
+        let [input, output, errors] = self.descriptors;
         // SAFETY: as in `become_command`.
         unsafe {
             done(libc::dup2(input, 0))?;
             done(libc::dup2(output, 1))?;
-            done(libc::dup2(output, 2))?;
+            done(libc::dup2(errors, 2))?;
             done(libc::chdir(self.folder.as_ptr()))?;
             done(libc::setsid())?;
             for door in self.doors {
@@ -234,7 +244,9 @@ mod tests {
             arguments: &["-c", "pwd; echo \"$NAME$HOME\"; echo $$ >&2; exit 3"],
             environment: &environment,
             folder: dir.path(),
+            input: None,
             output: write.as_fd(),
+            errors: None,
         };
         let process = start(&birth, &Tree::of_key("birth")).unwrap();
         drop(write);
@@ -255,7 +267,9 @@ mod tests {
                 arguments: &[],
                 environment: &BTreeMap::new(),
                 folder: Path::new(folder),
+                input: None,
                 output: write.as_fd(),
+                errors: None,
             };
             start(&birth, &Tree::of_key("birth")).unwrap_err().kind()
         };

@@ -133,7 +133,9 @@ pub(crate) async fn run(
             arguments: &["-c", &command.text],
             environment: &command.environment,
             folder: &command.folder,
+            input: None,
             output: command.output.as_fd(),
+            errors: None,
         };
         match birth::start(&birth, tree) {
             Ok(group) => mains.push(Main {
@@ -288,7 +290,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// `bash` where there is one, else `sh`, in the step's own PATH.
-fn shell(environment: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
+pub(crate) fn shell(environment: &BTreeMap<OsString, OsString>) -> Option<PathBuf> {
     let path = environment.get(std::ffi::OsStr::new("PATH"))?;
     ["bash", "sh"].iter().find_map(|name| {
         std::env::split_paths(path)

@@ -32,6 +32,7 @@ mod stop;
 mod teller;
 mod template;
 pub mod tree;
+pub mod warm;
 pub mod wire;
 mod work;
 

@@ -26,6 +26,9 @@ pub struct LaunchOptions {
     pub listener: Option<i32>,
     /// Inherited descriptors that hold this attempt's share of the machine.
     pub holds: Vec<i32>,
+    /// Where the executor lends warm programs, if it keeps any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<PathBuf>,
     /// The GPUs that the command sees.
     pub gpus: Vec<String>,
     /// Put before the command's PATH, in order.

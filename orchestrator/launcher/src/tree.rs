@@ -159,25 +159,38 @@ impl Tree {
     /// # Errors
     /// The processes that did not end.
     pub fn end_leftovers(&self) -> Result<(), BTreeSet<i32>> {
+        self.end_all_but(None)?;
+        self.remove();
+        Ok(())
+    }
+
+    /// Ends every process of the tree but one, whatever started them. Blocks for at most
+    /// a few seconds.
+    ///
+    /// # Errors
+    /// The processes that did not end.
+    pub(crate) fn end_all_but(&self, kept: Option<i32>) -> Result<(), BTreeSet<i32>> {
+        let mut left = BTreeSet::new();
         for _ in 0..200 {
-            if let Some(cgroup) = &self.unified {
+            if let Some(cgroup) = self.unified.as_ref().filter(|_| kept.is_none()) {
                 let _ = fs::write(cgroup.join("cgroup.kill"), "1");
             }
-            let mut left = marked(&self.key);
+            left = marked(&self.key);
             for cgroup in self.unified.iter().chain(&self.memory) {
                 let list = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
                 left.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
             }
             let processes = processes();
-            left.retain(|pid| processes.get(pid).is_some_and(|process| !process.zombie));
+            left.retain(|pid| {
+                Some(*pid) != kept && processes.get(pid).is_some_and(|process| !process.zombie)
+            });
             if left.is_empty() {
-                self.remove();
                 return Ok(());
             }
             kill_all(&left);
             std::thread::sleep(Duration::from_millis(20));
         }
-        Err(marked(&self.key))
+        Err(left)
     }
 
     /// The tree of an attempt whose launcher left no record of it.

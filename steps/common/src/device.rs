@@ -60,6 +60,14 @@ impl ComputeArgs {
     }
 }
 
+/// What has to be done before a program that stays says that it is ready: it cannot be
+/// started anew later.
+pub(crate) fn settle() {
+    if std::env::var_os("OMP_NUM_THREADS").is_none_or(|threads| threads != "1") {
+        wait_without_spinning();
+    }
+}
+
 impl Choice {
     /// The device that this choice means on this machine.
     pub fn resolve(self) -> Result<Device, NoGpu> {

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod mood;
 pub mod optim;
 pub mod picture;
+pub mod warm;
 pub mod weights;
 
 pub use error::Error;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, files};
+use crate::{Error, files, warm};
 
 /// One line of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Metrics {
 impl Metrics {
     /// Opens `$AURIA_METRICS`, or `metrics.jsonl` in the working folder.
     pub fn from_env() -> Result<Self, Error> {
-        let path = std::env::var_os("AURIA_METRICS").filter(|v| !v.is_empty());
+        let path = warm::variable("AURIA_METRICS").filter(|v| !v.is_empty());
         Self::open(&path.map_or_else(|| PathBuf::from("metrics.jsonl"), PathBuf::from))
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use auria_steps_common::checkpoint::CheckpointArgs;
-use auria_steps_common::cli::{Output, finish, print};
+use auria_steps_common::cli::{self, Output, print};
 use auria_steps_common::device::ComputeArgs;
 use auria_steps_common::gate;
 use auria_steps_common::mood::Mood;
@@ -158,7 +158,7 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    finish(run(Cli::parse()))
+    cli::main(run)
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {

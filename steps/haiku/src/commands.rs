@@ -8,7 +8,7 @@ use auria_steps_common::checkpoint::{CheckpointArgs, Checkpoints};
 use auria_steps_common::gate::Better;
 use auria_steps_common::metrics::Metrics;
 use auria_steps_common::mood::Mood;
-use auria_steps_common::{Error, files, weights};
+use auria_steps_common::{Error, files, warm, weights};
 use tch::Device;
 
 use crate::artifact::{Artifact, WEIGHTS};
@@ -147,7 +147,8 @@ pub fn write(
     topic: Option<&str>,
     out: &Path,
 ) -> Result<Poem, WriteError> {
-    let poem = Writer::read(weights)?.write(seed, mood, topic)?;
+    let writer = warm::kept(weights, || Writer::read(weights))?;
+    let poem = writer.write(seed, mood, topic)?;
     files::write_atomic(&out.join("poem.txt"), poem.text().as_bytes())?;
     files::write_json(&out.join("poem.json"), &poem)?;
     Ok(poem)

@@ -140,7 +140,7 @@ fn minutes(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    cli::finish(run(&Cli::parse()))
+    cli::main(|cli: Cli| run(&cli))
 }
 
 fn run(cli: &Cli) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use auria_steps_common::{device, digest, files};
+use auria_steps_common::{device, digest, files, warm};
 use image::{ImageFormat, RgbImage};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -46,7 +46,7 @@ pub fn paint(
     on: tch::Device,
 ) -> anyhow::Result<Painting> {
     device::deterministic();
-    let artist = Artist::read(weights, on)?;
+    let artist = warm::kept(weights, || Artist::read(weights, on))?;
     let reading = poem::read(poem, &artist.vocabulary, seed);
     let small = generate(&artist, &reading.caption, seed);
     let large = brush::paint(&without_frame(&small), side, seed);

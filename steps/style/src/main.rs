@@ -3,8 +3,6 @@
 use std::process::ExitCode;
 
 use auria_style::commands::Cli;
-use clap::Parser;
-
 fn main() -> ExitCode {
-    auria_steps_common::cli::finish(Cli::parse().run())
+    auria_steps_common::cli::main(Cli::run)
 }

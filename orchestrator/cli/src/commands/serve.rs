@@ -69,7 +69,11 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
     let store = Store::open(&url, StoreAccess::Write).await?;
     let runtime = drive::runtime()?;
     let here = Here {
-        process: Arc::new(Local::Process(machine::processes(&store, runtime.clone())?)),
+        process: Arc::new(Local::Process(machine::serving(
+            &store,
+            runtime.clone(),
+            args.warm_memory,
+        )?)),
         docker: OnceCell::new(),
         store: store.clone(),
         runtime: runtime.clone(),

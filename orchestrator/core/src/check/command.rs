@@ -4,7 +4,7 @@
 use super::Checker;
 use super::expression::{Expression, Malformed, Piece, meant, pieces};
 use super::fields::{
-    BACKOFF, BUILD, CACHE, CUDA, ENVIRONMENT, GPU, LIMITS, RESOURCES, RETRY, Status,
+    BACKOFF, BUILD, CACHE, CUDA, ENVIRONMENT, GPU, KEEP_WARM, LIMITS, RESOURCES, RETRY, Status,
 };
 use super::loaded::File;
 use super::quantity;
@@ -13,7 +13,7 @@ use super::types::{BuildSpec, CodeRef, CommandBody, CondaFile, EnvironmentSpec, 
 use crate::diagnostic::suggest::{did_you_mean, or_none};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::document::{Entry, Node, Place, resolve_path};
-use crate::plan::{CudaPin, RetryPolicy};
+use crate::plan::{CudaPin, KeepWarm, RetryPolicy};
 use crate::resources::{GpuRequest, Resources};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
@@ -514,6 +514,23 @@ impl Checker<'_> {
             }
         }
         policy.backoff_max_ms = policy.backoff_max_ms.max(policy.backoff_ms);
+    }
+
+    /// `keep_warm`, in both of its forms.
+    pub(crate) fn keep_warm(&mut self, from: &Object<'_>) -> Option<KeepWarm> {
+        let entry = from.get("keep_warm")?;
+        if entry.value.as_mapping().is_none() {
+            if entry.value.as_text() == Some("pod") {
+                let status = Status::NotYet("write `process`, which a server on one machine keeps");
+                let what = "`keep_warm: pod`";
+                self.out.push(refused(what, status, entry_place(entry)));
+            }
+            return Some(KeepWarm::default());
+        }
+        let warm = object(&entry.value, &entry.key_place, &KEEP_WARM, &mut self.out)?;
+        Some(KeepWarm {
+            start: warm.owned("process"),
+        })
     }
 
     /// `cache.key` and `cache.max_age` in milliseconds.

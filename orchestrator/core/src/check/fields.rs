@@ -437,11 +437,10 @@ pub static COMMAND_JOB: Table = Table {
             "runs are taken in the order of their submission",
             "Its place in the queue.",
         ),
-        later(
+        yes(
             "keep_warm",
-            Shape::Any,
-            "leave it out: each attempt starts a process of its own",
-            "Keep its container between runs.",
+            Shape::OneOf(&[Shape::Choice(KEEP_WARM_KINDS), Shape::Object(&KEEP_WARM)]),
+            "A program that stays between attempts, where a server keeps one.",
         ),
         later(
             "additional_includes",
@@ -879,6 +878,20 @@ pub static BACKOFF: Table = Table {
         ),
         yes("max", Shape::Duration, "No wait is longer."),
     ],
+};
+
+/// What `keep_warm` may name by a word.
+const KEEP_WARM_KINDS: &[&str] = &["process", "pod"];
+
+/// `keep_warm`.
+pub static KEEP_WARM: Table = Table {
+    name: "`keep_warm`",
+    open: false,
+    fields: &[yes(
+        "process",
+        Shape::Text,
+        "The command that starts the program; else the step's own first word with `warm`.",
+    )],
 };
 
 /// `cache`.

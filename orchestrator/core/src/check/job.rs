@@ -232,6 +232,7 @@ impl Checker<'_> {
             retry: self.retry(from),
             cache_key,
             cache_max_age_ms,
+            keep_warm: self.keep_warm(from),
             deterministic: from
                 .boolean("is_deterministic")
                 .unwrap_or_else(|| component.is_none_or(|component| component.deterministic)),

@@ -5,7 +5,7 @@ use super::distribution;
 use super::expression::Piece;
 use crate::distribution::Distribution;
 use crate::document::{Place, Resolved, Source};
-use crate::plan::{AssetName, CudaPin, DataType, InputMode, Network, RetryPolicy};
+use crate::plan::{AssetName, CudaPin, DataType, InputMode, KeepWarm, Network, RetryPolicy};
 use crate::resources::Resources;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -265,6 +265,8 @@ pub struct CommandStep {
     pub cache_key: Option<String>,
     /// `cache.max_age`.
     pub cache_max_age_ms: Option<u64>,
+    /// `keep_warm`.
+    pub keep_warm: Option<KeepWarm>,
     /// `is_deterministic`.
     pub deterministic: bool,
     /// What it may reach.

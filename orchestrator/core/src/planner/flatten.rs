@@ -388,6 +388,7 @@ impl<'a> Planner<'a> {
                 .filter(|compute| self.facts.computes.contains(*compute))
                 .cloned(),
             network: command.network,
+            keep_warm: command.keep_warm.clone(),
         }
     }
 

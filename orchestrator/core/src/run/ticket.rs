@@ -136,6 +136,7 @@ impl RunState {
                 .filter(|_| !mutant!(RestoreUnpinned))
                 .and_then(|attempt| attempt.restore.clone()),
             key,
+            keep_warm: step.keep_warm.clone(),
         })
     }
 }

@@ -156,6 +156,7 @@ impl<B: Bench> World<B> {
             compute: None,
             network: Network::Default,
             distribution: None,
+            keep_warm: None,
             timeout_ms: None,
             grace_ms: 5_000,
             publish_grace_ms: 20_000,

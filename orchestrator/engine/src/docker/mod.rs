@@ -223,6 +223,8 @@ impl Executor for DockerExecutor {
             publish_grace_ms: _,
             restore: _,
             key: _,
+            // A container ends with its attempt.
+            keep_warm: _,
             // Resolved to resources before.
             compute: _,
         } = ticket;

@@ -179,7 +179,7 @@ impl Born {
         unsafe_code,
         reason = "tokio leaves it to the caller that a descriptor stays open"
     )]
-    fn new(process: i32) -> io::Result<Self> {
+    pub(super) fn new(process: i32) -> io::Result<Self> {
         let pidfd = pidfd(process)?;
         // SAFETY: it is owned, always the same one, and closed only when it is dropped.
         let ended = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
@@ -190,7 +190,12 @@ impl Born {
         })
     }
 
-    async fn wait(&mut self) -> io::Result<ExitStatus> {
+    /// Whether it has ended by now.
+    pub(super) fn has_ended(&mut self) -> bool {
+        !matches!(self.reap(), Ok(None))
+    }
+
+    pub(super) async fn wait(&mut self) -> io::Result<ExitStatus> {
         loop {
             if let Some(status) = self.reap()? {
                 return Ok(status);

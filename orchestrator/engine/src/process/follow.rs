@@ -6,6 +6,7 @@ use super::born::Launcher;
 use super::hub::StopOrder;
 use super::launch::{LaunchError, launch};
 use super::slots::Share;
+use super::warm::Warm;
 use super::{Inner, Waiting, end_leftovers};
 use crate::docker;
 use crate::executor::is_last;
@@ -65,6 +66,7 @@ pub(super) async fn begin(inner: &Arc<Inner>, waiting: Waiting, share: Share) {
         lock: None,
         listener: None,
         holds: Vec::new(),
+        warm: inner.warm.as_ref().map(Warm::socket),
         gpus: Vec::new(),
         path: inner.options.path.clone(),
         work_root: inner.options.work_root.clone(),

@@ -8,8 +8,10 @@ mod follow;
 mod hub;
 mod launch;
 pub mod slots;
+mod warm;
 
 pub use launch::LauncherCommand;
+pub use warm::WarmOptions;
 
 use crate::docker::leftovers;
 use crate::executor::{AttemptEvent, Executor, ListError, StartError, StopError, WatchError};
@@ -33,6 +35,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
+use warm::Warm;
 
 /// How long an attempt lets later ones pass that need less; then they wait too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,6 +84,7 @@ pub struct ProcessExecutor {
 struct Inner {
     options: ProcessOptions,
     beside: Option<Beside>,
+    warm: Option<Warm>,
     this_program: PathBuf,
     slots: Arc<Slots>,
     nursery: Nursery,
@@ -111,9 +115,29 @@ impl ProcessExecutor {
         Self::beside(options, None)
     }
 
+    /// As [`ProcessExecutor::new`], and keeps the programs of steps that say
+    /// `keep_warm: process`, until it is dropped.
+    ///
+    /// # Errors
+    /// Where the runtime folder cannot be used.
+    pub fn keeping_warm(options: ProcessOptions, warm: WarmOptions) -> Result<Self, RuntimeError> {
+        let path = options.runtime.path().to_owned();
+        let warm =
+            Warm::open(&path, warm).map_err(|source| RuntimeError::Folder { path, source })?;
+        Self::made(options, None, Some(warm))
+    }
+
     pub(crate) fn beside(
         options: ProcessOptions,
         beside: Option<Beside>,
+    ) -> Result<Self, RuntimeError> {
+        Self::made(options, beside, None)
+    }
+
+    fn made(
+        options: ProcessOptions,
+        beside: Option<Beside>,
+        warm: Option<Warm>,
     ) -> Result<Self, RuntimeError> {
         let folder = options.runtime.path().to_owned();
         let slots = Slots::open(options.machine.clone(), &folder).map_err(|source| {
@@ -125,6 +149,7 @@ impl ProcessExecutor {
         let inner = Arc::new(Inner {
             options,
             beside,
+            warm,
             this_program: std::env::current_exe().unwrap_or_default(),
             slots: Arc::new(slots),
             nursery: Nursery::default(),
@@ -265,6 +290,8 @@ impl Executor for ProcessExecutor {
             publish_grace_ms: _,
             restore: _,
             key: _,
+            // Carried out by the launcher, where this executor keeps programs warm.
+            keep_warm: _,
             // Resolved to resources before.
             compute: _,
         } = ticket;

@@ -277,6 +277,7 @@ impl Maker<'_> {
             reuse,
             compute: None,
             network: Network::Default,
+            keep_warm: None,
         };
         (step, script)
     }

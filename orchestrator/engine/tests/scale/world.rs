@@ -137,6 +137,7 @@ fn plan(steps: usize) -> Plan {
         },
         compute: None,
         network: Network::Default,
+        keep_warm: None,
     };
     Plan {
         version: PLAN_VERSION,

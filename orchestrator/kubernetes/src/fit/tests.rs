@@ -171,6 +171,7 @@ fn an_instance_type_that_the_compute_does_not_know_is_refused_with_those_that_it
         reuse: auria_core::plan::Reuse::NotDeterministic,
         compute: None,
         network: auria_core::plan::Network::Default,
+        keep_warm: None,
     };
     let plan = auria_core::plan::Plan {
         version: auria_core::plan::PLAN_VERSION,

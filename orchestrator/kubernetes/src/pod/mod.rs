@@ -94,6 +94,8 @@ pub fn pod(
         timeout_ms: _,
         restore: _,
         key: _,
+        // A Pod ends with its attempt.
+        keep_warm: _,
         // The name that `compute` was found by.
         compute: _,
     } = ticket;

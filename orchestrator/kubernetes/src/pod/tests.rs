@@ -37,6 +37,7 @@ fn ticket() -> Ticket {
         compute: None,
         network: Network::Default,
         distribution: None,
+        keep_warm: None,
         timeout_ms: None,
         grace_ms: 10_500,
         publish_grace_ms: 30_000,

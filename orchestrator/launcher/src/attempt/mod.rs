@@ -3,6 +3,7 @@
 
 mod members;
 mod runner;
+mod warm;
 
 use crate::checkpoints::Keeper;
 use crate::command::Finished;
@@ -394,7 +395,7 @@ impl Attempt<'_> {
             reads.push((rank, read));
             writes.push(write);
         }
-        let runner = self.runner(values, writes, container)?;
+        let runner = self.runner(values, writes, container).await?;
         let pump = self.pump(reads);
         self.last_lines = pump.last_lines();
         // Of a distributed step those of the first instance count.

@@ -12,6 +12,7 @@ use crate::runtime::TREE;
 use crate::stop::Stopped;
 use crate::template::Values;
 use crate::tree::{self, Tree};
+use crate::warm::{Borrowed, Job};
 use auria_core::outcome::Cause;
 use auria_core::plan::{Environment, Template};
 use auria_core::resources::Resources;
@@ -213,7 +214,7 @@ impl Attempt<'_> {
     }
 
     /// What runs the command, whose output goes to `writes`: one for each process of it.
-    pub(super) fn runner<'a>(
+    pub(super) async fn runner<'a>(
         &self,
         values: &Values,
         writes: Vec<OwnedFd>,
@@ -235,6 +236,21 @@ impl Attempt<'_> {
             let group = self.group.as_deref();
             let rank = group.and_then(|group| Some((group, group.ranks().nth(place)?)));
             commands.push(self.prepare(values, write, rank)?);
+        }
+        if let [prepared] = &commands[..]
+            && let Some(wanted) = self.wanted(values, prepared)
+        {
+            match Borrowed::of(&wanted).await {
+                Ok(program) => {
+                    return Ok(Runner::Warm(Box::new(Warm {
+                        program,
+                        job: wanted.job,
+                        output: commands.remove(0).output,
+                        limits: self.limits(),
+                    })));
+                }
+                Err(why) => tracing::warn!("no warm program: {why}"),
+            }
         }
         let instances = self.group.as_ref().map_or(1, |group| group.hosted());
         let memory = self.ticket.resources.memory_bytes;
@@ -258,7 +274,16 @@ pub(super) struct InImage {
 /// What runs the command.
 pub(super) enum Runner<'a> {
     Process(Vec<Prepared>, Limits, Tree),
+    Warm(Box<Warm>),
     Container(Box<container::Order<'a>>),
+}
+
+/// A program that stays, and what it is to do.
+pub(super) struct Warm {
+    program: Borrowed,
+    job: Job,
+    output: OwnedFd,
+    limits: Limits,
 }
 
 impl Runner<'_> {
@@ -279,6 +304,15 @@ impl Runner<'_> {
                     StartError::NoShell => Failure::new(Cause::Image, error.to_string()),
                     StartError::System { .. } => Failure::new(Cause::Exit, error.to_string()),
                 })
+            }
+            Self::Warm(warm) => {
+                let Warm {
+                    program,
+                    job,
+                    output,
+                    limits,
+                } = *warm;
+                Ok(vec![program.carry_out(&job, output, limits, stopped).await])
             }
             Self::Container(order) => container::run(*order, stopped)
                 .await

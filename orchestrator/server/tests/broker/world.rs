@@ -232,6 +232,7 @@ pub(crate) fn ticket(step: &str, command: &[TemplatePart]) -> Ticket {
         compute: None,
         network: Network::Default,
         distribution: None,
+        keep_warm: None,
         timeout_ms: None,
         grace_ms: 2_000,
         publish_grace_ms: 2_000,

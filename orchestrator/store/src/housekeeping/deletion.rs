@@ -109,7 +109,7 @@ pub async fn is_going(store: &Store, run: &RunId) -> Result<bool, StoreError> {
         return Ok(!store.exists(&layout::run_json(run)).await?);
     };
     match runs::read(store, run).await {
-        Ok(record) => Ok(tombstone.of.is_none_or(|of| of == record.nonce)
+        Ok(record) => Ok(tombstone.of.as_ref().is_none_or(|of| *of == record.nonce)
             && grave.decided(store, &tombstone).await? == Some(Verdict::Delete)),
         Err(StoreError::NotFound { .. }) => Ok(true),
         Err(error) => Err(error),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use auria_steps_common::cli::{Output, Usage, print};
 use auria_steps_common::mood::Mood;
 use auria_steps_common::picture::{self, Bounds, Picture};
-use auria_steps_common::{device, files};
+use auria_steps_common::{device, files, warm};
 use clap::Args;
 use serde::Serialize;
 use tch::Device;
@@ -98,7 +98,7 @@ impl ColourArgs {
         let collection = Collection::open(&self.gallery, self.table.as_deref())?;
         let choice = collection.choose(mood, self.seed);
         eprintln!("colours of {} ({})", choice.work.title, choice.work.id);
-        let network = weights::read(&self.weights, device)?;
+        let network = warm::kept(&self.weights, || weights::read(&self.weights, device))?;
         let limits = Limits::default();
         let style = picture::read(choice.picture, Bounds::default())?;
         let style = canvas::style_of(&network, &composited(&style), &limits);

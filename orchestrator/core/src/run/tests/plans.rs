@@ -182,6 +182,7 @@ fn planned(i: usize, spec: &StepSpec, plan: &PlanSpec, count: usize) -> PlannedS
         },
         compute: None,
         network: Network::Default,
+        keep_warm: None,
     }
 }
 
