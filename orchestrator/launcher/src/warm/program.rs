@@ -6,7 +6,8 @@ use crate::birth::{self, Birth};
 use crate::command::shell;
 use crate::tree::{MARK, Tree};
 use nix::fcntl::OFlag;
-use nix::unistd::pipe2;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, pipe2};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
@@ -158,8 +159,12 @@ impl Program {
 
     /// Ends it and what it has started. Blocks for at most a few seconds.
     pub fn end(self) {
-        if let Err(left) = self.tree.end_leftovers() {
+        if let Err(left) = self.tree.end_all_but(None) {
             tracing::warn!("of a warm program processes are left: {left:?}");
+            return;
         }
+        // As a zombie it would keep its cgroup. Whoever waits for it finds it gone.
+        let _ = waitpid(Pid::from_raw(self.process), Some(WaitPidFlag::WNOHANG));
+        self.tree.remove();
     }
 }
