@@ -42,6 +42,8 @@ fn tried(schemathesis: &str, seconds: &str) {
         .arg("run")
         .arg(format!("{}/api/v1/openapi.json", server.url))
         .args(["--checks", "all", "--max-time", seconds, "--seed", &seed])
+        // Which the config says as well; asked for by name, all are all.
+        .args(["--exclude-checks", "ignored_auth"])
         .args([
             "--continue-on-failure",
             "--no-color",

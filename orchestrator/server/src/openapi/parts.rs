@@ -144,7 +144,8 @@ impl<T: Output> Output for Result<T, Refusal> {
 
 impl<S> Output for Sse<S> {
     fn describe(sketch: &mut Sketch<'_>) {
-        let content = json!({"schema": {"type": "string"}});
+        // Of an event stream there is no schema in OpenAPI 3.1: what an event is stands in the docs.
+        let content = json!({"schema": {}});
         sketch
             .content
             .insert("text/event-stream".to_owned(), content);
