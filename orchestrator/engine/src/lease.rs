@@ -13,7 +13,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Notify;
@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 
 /// At most so many follow one run from this machine; another waits for its turn.
 const FOLLOWERS: usize = 64;
+/// How long a lock is waited for whose holder is no more.
+const OF_THE_DEAD: Duration = Duration::from_secs(5);
 /// How long followers are given to read the last changes.
 const LAST_CHANGES: Duration = Duration::from_secs(2);
 /// What somebody writes who wants the driver to look at the log.
@@ -89,6 +91,15 @@ fn read_holder(file: &mut File) -> String {
     }
 }
 
+/// Whether the process that `holder` names is no more. What it was just starting when it
+/// was killed holds its lock until it has become another program.
+fn is_gone(holder: &str) -> bool {
+    let process = holder
+        .strip_prefix("process ")
+        .and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+    process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists())
+}
+
 impl Lease {
     /// Takes the lease of `run` in `store`; `folder` is the machine's runtime folder.
     ///
@@ -109,15 +120,23 @@ impl Lease {
             .mode(0o600)
             .open(&path)
             .map_err(fail)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(LeaseError::Held {
-                    run: run.clone(),
-                    holder: read_holder(&mut lock),
-                });
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) => {
+                    let holder = read_holder(&mut lock);
+                    if is_gone(&holder) && begun.elapsed() < OF_THE_DEAD {
+                        std::thread::sleep(Duration::from_millis(10));
+                        continue;
+                    }
+                    return Err(LeaseError::Held {
+                        run: run.clone(),
+                        holder,
+                    });
+                }
+                Err(TryLockError::Error(source)) => return Err(fail(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(fail(source)),
         }
         let host = nix::unistd::gethostname().map_or_else(
             |_| "this host".into(),
