@@ -509,6 +509,15 @@ fn an_endpoint_serves_deployments_in_the_shapes_of_azure_ml() {
     let again = invoke(&page, "", "Kathi", &key).is(202).json();
     assert_eq!(again["name"], run.as_str());
     invoke(&page, "", "Other", &key).problem(422);
+    // Values become part of a command; who may do no more than invoke writes none.
+    for who in ["x'; touch y; '", "$(id)", "a`b`", "a\nb", "a & b", "a > b"] {
+        let refused = invoke(&page, "", who, &[]).problem(422);
+        assert!(
+            refused["detail"].as_str().expect("why").contains("shell"),
+            "{refused}"
+        );
+    }
+    invoke(&server.token, "", "a & b", &[]).is(202);
     let path = format!("/api/v1/endpoints/kathi/jobs/{run}");
     let shown = server.ask_as(&page, "GET", &path, None, &[]).is(200).json();
     let href = shown["properties"]["outputs"]["loud"]["href"]

@@ -4,17 +4,17 @@
 //! What is made, and what must hold, stands in `tests/tests/cluster_recovery`, which is also a test:
 //! here the cluster is started for it, and the number of faults is told.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 
-use crate::programs::{self, Program};
-use crate::{cluster, engines, launcher, libtorch, tools};
+use crate::on_cluster;
+use crate::programs::Program;
 
 /// The command's help.
 pub(crate) const HELP: &str = "\
 Prints each fault with its end, a tally, and the seed. The first that does not end as it should ends
-it all: what was seen, the seed and the fault are printed, and the exit status is 1. A hundred take
-about half an hour. The cluster is started for it where none is up.
+it all: what was seen, the seed and the fault are printed, and the exit status is 1. The cluster is
+started for it where none is up.
 
 Examples:
   cargo xtask faults --count 100
@@ -36,35 +36,16 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        if let Some(why) = cluster::why_not() {
-            bail!("{why}");
-        }
-        libtorch::install(None)?;
-        tools::seaweedfs(None)?;
-        if let Some(why) = engines::install()? {
-            bail!("no images can be built: {why}");
-        }
-        let programs = programs::build_all()?;
-        let program = programs
-            .iter()
-            .find(|program| program.name().ends_with(": cluster_recovery"))
-            .context("there is no program tests/tests/cluster_recovery")?;
-        let launcher = launcher::build()?.display().to_string();
-        if cluster::is_up() {
-            return self.make(program, launcher);
-        }
-        if let Some(why) = cluster::prepare()? {
-            bail!("{why}");
-        }
-        cluster::start()?;
-        let done = self.make(program, launcher);
-        cluster::stop()?;
-        done
+        on_cluster::run("cluster_recovery", |program, variables| {
+            self.make(program, variables)
+        })
     }
 
-    fn make(&self, program: &Program, launcher: String) -> anyhow::Result<()> {
-        let mut variables = cluster::variables()?;
-        variables.push(("AURIA_TEST_LAUNCHER", launcher));
+    fn make(
+        &self,
+        program: &Program,
+        mut variables: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<()> {
         variables.push(("AURIA_FAULTS_COUNT", self.count.to_string()));
         if let Some(seed) = self.seed {
             variables.push(("AURIA_FAULTS_SEED", seed.to_string()));

@@ -13,6 +13,7 @@ mod images;
 mod launcher;
 mod libtorch;
 mod lock;
+mod on_cluster;
 mod processes;
 mod programs;
 mod purity;

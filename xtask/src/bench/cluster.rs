@@ -1,20 +1,20 @@
 //! `cargo xtask bench cluster`: steps on the test cluster beside bare Pods that do the same, and the
 //! project's goals for them. What is measured stands in `tests/tests/cluster_measures`.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use serde_json::Value;
 
 use super::Output;
 use super::figures::{Figures, Sample, Unit};
-use crate::programs::{self, Program};
-use crate::{cluster, engines, launcher, libtorch, tools};
+use crate::on_cluster;
+use crate::programs::Program;
 
 pub(crate) const HELP: &str = "\
 Bare Pods are the least that a cluster takes: created by a client that waits for them, with the same
 image. All is measured in one call, in turns; ratios are to auria-pipeline. The controller and the
 launcher are built with the dev and the launcher profile, both optimized. The cluster is started
-where none is up; it takes about six minutes.
+where none is up.
 
 Examples:
   cargo xtask bench cluster
@@ -35,37 +35,18 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn run(&self) -> anyhow::Result<()> {
-        if let Some(why) = cluster::why_not() {
-            bail!("{why}");
-        }
-        libtorch::install(None)?;
-        tools::seaweedfs(None)?;
-        if let Some(why) = engines::install()? {
-            bail!("no images can be built: {why}");
-        }
-        let programs = programs::build_all()?;
-        let program = programs
-            .iter()
-            .find(|program| program.name().ends_with(": cluster_measures"))
-            .context("there is no program tests/tests/cluster_measures")?;
-        let launcher = launcher::build()?.display().to_string();
-        if cluster::is_up() {
-            return self.measure(program, launcher);
-        }
-        if let Some(why) = cluster::prepare()? {
-            bail!("{why}");
-        }
-        cluster::start()?;
-        let done = self.measure(program, launcher);
-        cluster::stop()?;
-        done
+        on_cluster::run("cluster_measures", |program, variables| {
+            self.measure(program, variables)
+        })
     }
 
-    fn measure(&self, program: &Program, launcher: String) -> anyhow::Result<()> {
+    fn measure(
+        &self,
+        program: &Program,
+        mut variables: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<()> {
         let folder = tempfile::tempdir().context("cannot make a folder for the numbers")?;
         let file = folder.path().join("numbers.json");
-        let mut variables = cluster::variables()?;
-        variables.push(("AURIA_TEST_LAUNCHER", launcher));
         variables.push(("AURIA_MEASURES", file.display().to_string()));
         variables.push(("AURIA_MEASURES_ROUNDS", self.rounds.to_string()));
         program.run(&variables)?;

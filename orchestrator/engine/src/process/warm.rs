@@ -5,6 +5,7 @@
 //! wants another. They end with this process.
 
 use super::born::Born;
+use auria_launcher::tree::Tree;
 use auria_launcher::warm::{Answer, Ask, BACK, Kind, LONGEST_LINE, Program, WARM_VERSION};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -150,7 +151,8 @@ impl Drop for Warm {
     }
 }
 
-/// Removes what executors left that are gone.
+/// Ends and removes what executors left that are gone. Their programs ended with them; what
+/// those had started may run, and cgroups are left.
 fn sweep(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
@@ -158,9 +160,17 @@ fn sweep(parent: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.split('-').next().unwrap_or_default();
-        if !Path::new("/proc").join(process).exists() {
-            let _ = fs::remove_dir_all(entry.path());
+        if Path::new("/proc").join(process).exists() {
+            continue;
         }
+        for program in fs::read_dir(entry.path()).into_iter().flatten().flatten() {
+            let number = program.file_name();
+            let tree = Tree::create(&key(&name, &number.to_string_lossy()), None);
+            if let Err(left) = tree.end_leftovers() {
+                tracing::warn!("of an earlier server processes are left: {left:?}");
+            }
+        }
+        let _ = fs::remove_dir_all(entry.path());
     }
 }
 
@@ -296,7 +306,7 @@ impl Shared {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         // No other executor's: processes are found by it.
         let own = self.folder.file_name().unwrap_or_default();
-        let key = format!("warm-{}-{number}", own.to_string_lossy());
+        let key = key(&own.to_string_lossy(), &number.to_string());
         let folder = self.folder.join(number.to_string());
         let (from, to, copied) = (code.to_owned(), folder.clone(), kind.code.is_some());
         let made = tokio::task::spawn_blocking(move || {
@@ -421,6 +431,12 @@ impl Drop for AtWork {
         let mut state = self.0.state();
         state.at_work = state.at_work.saturating_sub(1);
     }
+}
+
+/// What the processes of a program are marked with: of the executor whose folder is
+/// `executor`, its program `number`.
+fn key(executor: &str, number: &str) -> String {
+    format!("warm-{executor}-{number}")
 }
 
 /// Ends a program, and removes its folder.

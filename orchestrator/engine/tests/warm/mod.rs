@@ -10,6 +10,7 @@ use auria_core::ticket::Ticket;
 use auria_engine::conformance::{Bench, Case};
 use auria_engine::executor::Executor;
 use auria_engine::process::{ProcessExecutor, WarmOptions};
+use auria_launcher::tree::Tree;
 use auria_store::Store;
 use futures::future::{FutureExt, LocalBoxFuture};
 use std::path::Path;
@@ -117,6 +118,7 @@ pub(super) fn warm_cases() -> Vec<Case<Warmed>> {
         no_program_and_a_command_for_a_shell_are_processes,
         memory_and_time_end_it,
         they_end_with_their_executor,
+        what_a_killed_server_left_is_ended_by_the_next,
     ]
 }
 
@@ -358,6 +360,39 @@ async fn they_end_with_their_executor(mut world: OnWarm) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("left: {:?}", empty_cgroups());
+}
+
+async fn what_a_killed_server_left_is_ended_by_the_next(world: OnWarm) {
+    let World {
+        executor, bench, ..
+    } = world;
+    drop(executor);
+    // As a server leaves it: a process that a program had started, and its cgroup.
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    let name = format!("{}-0", dead.id());
+    dead.wait().unwrap();
+    let key = format!("warm-{name}-3");
+    let mut left = std::process::Command::new("sleep")
+        .arg("62")
+        .env(auria_launcher::tree::MARK, &key)
+        .spawn()
+        .unwrap();
+    drop(Tree::create(&key, None));
+    let folder = bench.0.runtime.path().join("warm").join(&name);
+    std::fs::create_dir_all(folder.join("3")).unwrap();
+    drop(bench.executor());
+    let ended = left.try_wait().unwrap();
+    let _ = left.kill();
+    assert!(ended.is_some(), "it runs");
+    assert!(!folder.exists());
+    let cgroups = entries(Path::new("/sys/fs/cgroup")).into_iter();
+    let mut all = cgroups
+        .clone()
+        .chain(cgroups.flat_map(|below| entries(&below)));
+    assert_eq!(
+        all.find(|path| path.to_string_lossy().ends_with(&key)),
+        None
+    );
 }
 
 /// Cgroups of programs of this process in which nothing runs.

@@ -309,13 +309,21 @@ impl Inner {
     /// Removes the Pod with this name and identity, whose process has ended or never
     /// began.
     async fn remove(&self, name: &str, uid: Option<String>) -> Removal {
-        let params = DeleteParams::default()
-            .grace_period(0)
-            .preconditions(Preconditions {
-                uid,
-                resource_version: None,
-            });
-        match called(self.pods.delete(name, &params)).await {
+        self.deleted(name, uid, DeleteParams::default().grace_period(0))
+            .await
+    }
+
+    /// Asks a Pod to end in its own time.
+    async fn ask_to_end(&self, name: &str, uid: Option<String>) -> Removal {
+        self.deleted(name, uid, DeleteParams::default()).await
+    }
+
+    async fn deleted(&self, name: &str, uid: Option<String>, how: DeleteParams) -> Removal {
+        let how = how.preconditions(Preconditions {
+            uid,
+            resource_version: None,
+        });
+        match called(self.pods.delete(name, &how)).await {
             Ok(_) => Removal::Done,
             // Gone, or another one by now.
             Err(Failed {
@@ -323,28 +331,7 @@ impl Inner {
                 ..
             }) => Removal::Missing,
             Err(failed) => {
-                tracing::warn!(pod = name, error = failed.message, "removing a Pod");
-                Removal::Failed
-            }
-        }
-    }
-}
-
-impl Inner {
-    /// Asks a Pod to end in its own time.
-    async fn ask_to_end(&self, name: &str, uid: Option<String>) -> Removal {
-        let params = DeleteParams::default().preconditions(Preconditions {
-            uid,
-            resource_version: None,
-        });
-        match called(self.pods.delete(name, &params)).await {
-            Ok(_) => Removal::Done,
-            Err(Failed {
-                code: Some(404 | 409),
-                ..
-            }) => Removal::Missing,
-            Err(failed) => {
-                tracing::warn!(pod = name, error = failed.message, "stopping a Pod");
+                tracing::warn!(pod = name, error = failed.message, "deleting a Pod");
                 Removal::Failed
             }
         }

@@ -66,6 +66,23 @@ impl WaitQuery {
     }
 }
 
+/// Refuses what could end the quotes of a command, or begin another one: values become part
+/// of commands for a shell, and who may do no more than invoke chooses no commands. An
+/// ampersand stands in many URLs, and counts in other values alone.
+fn for_a_shell(set: &str) -> Result<(), Refusal> {
+    let (input, value) = set.split_once('=').unwrap_or_default();
+    let is_url = value.starts_with("https://") || value.starts_with("http://");
+    let means_more = |letter: char| {
+        letter.is_control() || r#"'"`$\;|<>(){}"#.contains(letter) || (letter == '&' && !is_url)
+    };
+    match value.chars().find(|letter| means_more(*letter)) {
+        None => Ok(()),
+        Some(letter) => Err(unprocessable(format!(
+            "{letter:?} in `{input}` may mean something to a shell: leave it out, or ask with a token that has the scope submit"
+        ))),
+    }
+}
+
 fn unprocessable(why: String) -> Refusal {
     Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why)
 }
@@ -261,6 +278,9 @@ impl Endpoints {
                     .to_owned(),
             )
             .into());
+        }
+        if !trusted {
+            asked.set.iter().try_for_each(|value| for_a_shell(value))?;
         }
         let store = self.api.store();
         let endpoint = show(store, name).await.map_err(refusal)?;
