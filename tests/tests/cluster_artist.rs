@@ -19,10 +19,10 @@ auria_tests::cluster_tests![
     a_killed_controller_loses_nothing,
     a_run_is_canceled_from_afar,
     whoever_watches_may_stop_and_a_run_that_nobody_drives_is_handed_over_again,
-    what_a_cluster_cannot_do_yet_is_refused_with_a_way_out,
     the_cluster_is_examined,
     rights_are_the_least,
     every_overlay_is_taken,
+    a_run_is_tried_again_and_deleted_by_who_may,
 ];
 
 /// The controller, installed once for all cases.
@@ -276,18 +276,91 @@ fn whoever_watches_may_stop_and_a_run_that_nobody_drives_is_handed_over_again(cl
     assert_eq!(report["status"], "Completed", "{report:#}");
 }
 
-fn what_a_cluster_cannot_do_yet_is_refused_with_a_way_out(cluster: &Cluster) {
+fn a_run_is_tried_again_and_deleted_by_who_may(cluster: &Cluster) {
     let someone = someone(cluster);
-    for (words, way_out) in [
-        (&["retry", "latest"][..], "submit the pipeline again"),
-        (&["delete", "latest"][..], "--on process --store s3://"),
-        (&["gc"][..], "--on process --store s3://"),
-    ] {
-        let refused = someone.run(words).exits(2).stderr;
-        let named = format!("`{}` does not work on a cluster yet", words[0]);
-        assert!(refused.contains(&named), "{refused}");
-        assert!(refused.contains(way_out), "{refused}");
-    }
+    let text = slow("true").replace("cat ${{inputs.i}}", "test -e ${{inputs.i}}.not-there");
+    someone.write("fails.yml", &text);
+    let failed = submit(&someone, "fails.yml", &["--force-rerun"])
+        .exits(1)
+        .json();
+    let run = failed["run"].as_str().unwrap_or_default();
+    // What finished is kept, and what failed runs again.
+    let again = someone
+        .run(["retry", run, "--output", "json"])
+        .exits(1)
+        .json();
+    assert_eq!(again["steps"]["first"]["status"], "Reused", "{again:#}");
+    assert_eq!(again["steps"]["second"]["attempts"], 1, "{again:#}");
+    let retried = again["run"].as_str().unwrap_or_default();
+    assert_ne!(retried, run);
+    let whole = ["retry", run, "--from", "first", "--output", "json"];
+    let whole = someone.run(whole).exits(1).json();
+    assert_eq!(whole["steps"]["first"]["status"], "Completed", "{whole:#}");
+    let unknown = someone.run(["retry", run, "--from", "none"]);
+    assert_ne!(unknown.code, 0);
+    assert!(unknown.stderr.contains("none"), "{}", unknown.stderr);
+    // One whose outputs another uses stays.
+    let kept = someone.run(["delete", run, "--grace", "0s"]).exits(2);
+    assert!(kept.stderr.contains(retried), "{}", kept.stderr);
+    // Who may submit and not delete, is told so.
+    let rule =
+        r#"[{"op":"replace","path":"/rules/0/verbs","value":["create","get","list","watch"]}]"#;
+    let may_not = |what: &[&str]| {
+        let done = someone.run(what);
+        assert_ne!(done.code, 0, "{what:?}: {}", done.stdout);
+        assert!(
+            done.stderr.contains("may not delete pipelineruns"),
+            "{}",
+            done.stderr
+        );
+    };
+    kubectl(
+        cluster,
+        &["patch", "role", "auria-user", "--type=json", "-p", rule],
+    );
+    // It is remembered for a while who may do what: nobody has asked for this yet.
+    std::thread::sleep(std::time::Duration::from_secs(16));
+    may_not(&["delete", retried, "--grace", "0s"]);
+    may_not(&["gc"]);
+    let manifests = auria_tests::project().join("manifests/overlays/one-node");
+    cluster.kubectl(&["apply", "-k", &manifests.display().to_string()]);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    let words = ["delete", retried, "--grace", "0s", "--output", "json"];
+    let gone = someone.run(words).exits(0).json();
+    assert_eq!(gone[0]["fate"], "deleted", "{gone:#}");
+    someone.run(["show", retried]).exits(2);
+    wait("its resource to go", || {
+        let words = ["get", "pipelinerun", retried, "--ignore-not-found"];
+        kubectl(cluster, &words).is_empty()
+    });
+    // Now nobody uses it: it is marked, and goes with a collection.
+    let marked = someone
+        .run(["delete", run, "--output", "json"])
+        .exits(0)
+        .json();
+    assert_eq!(marked[0]["fate"], "marked", "{marked:#}");
+    let dry = ["gc", "--grace", "0s", "--dry-run", "--output", "json"];
+    assert_eq!(someone.run(dry).exits(0).json()["dry_run"], true);
+    someone.run(["delete", run, "--grace", "0s"]).exits(0);
+    let collected = someone
+        .run([
+            "gc",
+            "--older-than",
+            "0s",
+            "--grace",
+            "0s",
+            "--output",
+            "json",
+        ])
+        .exits(0)
+        .json();
+    let fates = collected["runs"].as_array().cloned().unwrap_or_default();
+    let whole = whole["run"].as_str().unwrap_or_default();
+    let fate = fates.iter().find(|fate| fate["run"] == whole);
+    assert_eq!(
+        fate.map(|fate| &fate["fate"]),
+        Some(&Value::from("deleted"))
+    );
 }
 
 fn the_cluster_is_examined(cluster: &Cluster) {

@@ -10,6 +10,7 @@ mod body;
 pub mod broker;
 mod caller;
 mod decisions;
+pub mod deletion;
 pub mod endpoints;
 mod idempotency;
 mod listen;

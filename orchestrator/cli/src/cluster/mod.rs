@@ -18,7 +18,6 @@ use crate::args::{Global, OutputFormat};
 use crate::config::Config;
 use crate::edge;
 use crate::failure::{Failure, exit};
-use crate::open;
 use crate::print;
 use auria_core::outcome::Status;
 use auria_core::plan::Plan;
@@ -49,20 +48,6 @@ pub fn is_meant(global: &Global, config: &Config) -> bool {
         let target = config.computes.get(&said).map(|compute| &compute.target);
         target.unwrap_or(&said) == "kubernetes"
     })
-}
-
-/// Refuses `command` where a cluster is meant, which it does not work on yet; `help` is the
-/// way out.
-///
-/// # Errors
-/// Exit 2 where a cluster is meant.
-pub fn not_yet(global: &Global, command: &str, help: &str) -> Result<(), Failure> {
-    let config = Config::find(&open::current_folder()?)?;
-    // A server of another kind answers for itself.
-    if crate::server::said(global, &config).is_some() || !is_meant(global, &config) {
-        return Ok(());
-    }
-    Err(Failure::usage(format!("`{command}` does not work on a cluster yet")).help(help))
 }
 
 /// A controller that answers.

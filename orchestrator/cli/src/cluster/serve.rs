@@ -2,6 +2,7 @@
 //! a run visible or end it. It joins `kubernetes` and `server`, which know nothing of each
 //! other.
 
+use crate::edge;
 use async_trait::async_trait;
 use auria_core::RunId;
 use auria_core::plan::Plan;
@@ -12,6 +13,7 @@ use auria_kubernetes::compute::Compute;
 use auria_kubernetes::controller::{self, Feeds};
 use auria_kubernetes::fit::{self, NodeOffer};
 use auria_kubernetes::pod::LauncherSource;
+use auria_server::access::audit;
 use auria_server::api::{Action, Denied, NotStarted, Reserved, Runs, User, Vouch};
 use auria_store::Store;
 use k8s_openapi::api::core::v1::Node;
@@ -31,6 +33,7 @@ impl Vouch for Tokens {
             Action::Read => Verb::Get,
             Action::Create => Verb::Create,
             Action::Update => Verb::Update,
+            Action::Delete => Verb::Delete,
         };
         match self.0.vouch(token, verb).await {
             Ok(Vouched::Allowed { user }) => Ok(User {
@@ -98,6 +101,18 @@ impl Runs for Namespace {
                 tracing::warn!(%run, "{error}");
             }
         });
+    }
+
+    async fn note(&self, by: &User, what: &str, run: &RunId) {
+        audit::note(&self.store, edge::now(), &by.name, what, run.as_str()).await;
+    }
+
+    async fn forget(&self, run: &RunId) {
+        // Its resource says nothing any more; it would go by itself, days later.
+        let forgotten = controller::forget(self.client.clone(), &self.name, run).await;
+        if let Err(error) = forgotten {
+            tracing::warn!(%run, "{error}");
+        }
     }
 
     fn feed(&self, run: &RunId) -> Option<Feed> {

@@ -1,26 +1,27 @@
 //! `delete` and `gc`: what goes, what stays and why. The rules are the store's.
 
 use crate::args::{Delete, Gc, Global};
-use crate::cluster;
 use crate::edge;
 use crate::failure::{Failure, exit};
 use crate::load;
 use crate::open;
 use crate::print;
 use crate::terminal::{duration, size};
+use auria_server::deletion::{self, Deletion, Fate};
 use auria_store::Access;
-use auria_store::housekeeping::{
-    self, Assets, Collect, Collected, Finished, Marked, RunFate, User,
-};
-use serde_json::{Value, json};
+use auria_store::housekeeping::{self, Assets, Collect, Collected, RunFate, User};
+use auria_store::remote::Remote;
+use serde::Deserialize;
+use serde_json::json;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-/// Nothing is deleted through a controller.
-const WITH_CREDENTIALS: &str = "whoever holds the store's own credentials (AWS_ACCESS_KEY_ID and the others of docs/install.md) does it without the controller: `--on process --store s3://BUCKET/PREFIX`";
-
 /// What takes longer says what it does.
 const SILENT: Duration = Duration::from_secs(2);
+/// A server is asked so often how far it is.
+const ASKS: Duration = Duration::from_millis(300);
+/// So often in a row it may give no answer.
+const SILENCES: u32 = 20;
 
 /// Deletes runs.
 ///
@@ -28,55 +29,53 @@ const SILENT: Duration = Duration::from_secs(2);
 /// Where the store cannot be reached, there is no such run, or one of them cannot be
 /// deleted: then those that can are, and the exit code is 2.
 pub async fn delete(global: &Global, args: &Delete) -> Result<u8, Failure> {
-    cluster::not_yet(global, "delete", WITH_CREDENTIALS)?;
-    let store = open::existing(global, Access::Write).await?.store;
+    let opened = open::existing(global, Access::Write).await?;
+    let store = &opened.store;
     // All names are looked up before anything is touched.
     let mut runs = Vec::new();
     for word in &args.runs {
-        runs.push(open::run(&store, word).await?);
+        runs.push(open::run(store, word).await?);
     }
-    let by = format!("{}@{}", edge::user(), edge::host());
-    let assets = Assets::read(&store).await?;
-    let mut answers = Vec::new();
-    let mut refused = Vec::new();
-    for run in &runs {
-        let id = &run.run;
-        let marked = housekeeping::mark(&store, run, &assets, &by, args.grace).await?;
-        match marked {
-            Marked::Yes => {}
-            Marked::NotEnded => {
-                refused.push(format!(
-                    "run {id} has not ended: `auria-pipeline cancel {id}` ends it"
-                ));
-                answers.push(json!({"run": id, "fate": "kept", "why": "not ended"}));
-                continue;
-            }
-            Marked::InUse(users) => {
-                refused.push(in_use(id.as_str(), &users));
-                answers.push(json!({"run": id, "fate": "kept", "used_by": users}));
-                continue;
-            }
+    let mut deletions = Vec::new();
+    if let Some(controller) = &opened.controller {
+        // In the name of who asks there, who may do so or not.
+        let body = json!({"grace_ms": millis(args.grace)});
+        for run in &runs {
+            let path = format!("runs/{}/delete", run.run);
+            let deletion: Deletion = controller.remote.post(&path, &body).await?;
+            deletions.push(deletion);
         }
-        answers.push(match housekeeping::finish(&store, id).await? {
-            Finished::Deleted(freed) => json!({"run": id, "fate": "deleted", "freed": freed}),
-            Finished::Waits(left) => {
-                json!({"run": id, "fate": "marked", "left_ms": left.as_millis() as u64})
-            }
-            Finished::Kept(users) => {
-                refused.push(in_use(id.as_str(), &users));
-                json!({"run": id, "fate": "kept", "used_by": users})
-            }
-            // Another deleted it in the same moment.
-            Finished::NotMarked => json!({"run": id, "fate": "deleted"}),
-        });
+    } else {
+        let by = format!("{}@{}", edge::user(), edge::host());
+        let assets = Assets::read(store).await?;
+        for run in &runs {
+            deletions.push(deletion::delete(store, run, &assets, &by, args.grace).await?);
+        }
     }
-    print::result(global.output, &answers, || {
-        answers.iter().filter_map(line).collect::<String>()
+    print::result(global.output, &deletions, || {
+        deletions.iter().filter_map(line).collect::<String>()
     })?;
+    let refused: Vec<String> = deletions.iter().filter_map(refusal).collect();
     if refused.is_empty() {
         return Ok(exit::DONE);
     }
     Err(Failure::usage(refused.join("\n")))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Why a run stays.
+fn refusal(deletion: &Deletion) -> Option<String> {
+    let run = &deletion.run;
+    match (deletion.fate, &deletion.why) {
+        (Fate::Kept, None) => Some(in_use(run.as_str(), &deletion.used_by)),
+        (Fate::Kept, Some(_)) => Some(format!(
+            "run {run} has not ended: `auria-pipeline cancel {run}` ends it"
+        )),
+        (Fate::Deleted | Fate::Marked, _) => None,
+    }
 }
 
 fn in_use(run: &str, users: &[User]) -> String {
@@ -93,27 +92,25 @@ fn in_use(run: &str, users: &[User]) -> String {
     )
 }
 
-fn line(answer: &Value) -> Option<String> {
-    let run = answer["run"].as_str()?;
-    match answer["fate"].as_str()? {
-        "deleted" => {
-            let freed = &answer["freed"];
-            let (objects, bytes) = (freed["objects"].as_u64(), freed["bytes"].as_u64());
-            let what = match (objects, bytes) {
-                (Some(objects), Some(bytes)) => format!(
+fn line(deletion: &Deletion) -> Option<String> {
+    let run = &deletion.run;
+    match deletion.fate {
+        Fate::Deleted => {
+            let what = deletion.freed.map_or_else(String::new, |freed| {
+                let objects = usize::try_from(freed.objects).unwrap_or(usize::MAX);
+                format!(
                     ": {}, {}",
-                    load::count(usize::try_from(objects).unwrap_or(usize::MAX), "object"),
-                    size(bytes)
-                ),
-                _ => String::new(),
-            };
+                    load::count(objects, "object"),
+                    size(freed.bytes)
+                )
+            });
             Some(format!("deleted {run}{what}\n"))
         }
-        "marked" => Some(format!(
+        Fate::Marked => Some(format!(
             "marked {run}: it goes with the first `auria-pipeline gc` in {} or later\n",
-            duration(answer["left_ms"].as_u64()?)
+            duration(deletion.left_ms?)
         )),
-        _ => None,
+        Fate::Kept => None,
     }
 }
 
@@ -122,27 +119,91 @@ fn line(answer: &Value) -> Option<String> {
 /// # Errors
 /// Where the store cannot be reached.
 pub async fn gc(global: &Global, args: &Gc) -> Result<u8, Failure> {
-    cluster::not_yet(global, "gc", WITH_CREDENTIALS)?;
-    let store = open::existing(global, Access::Write).await?.store;
-    let what = Collect {
-        older_than: args.older_than,
-        grace: args.grace,
-        uploads: args.grace.max(housekeeping::GRACE),
-        dry_run: args.dry_run,
-        by: format!("gc of {}@{}", edge::user(), edge::host()),
-    };
+    let opened = open::existing(global, Access::Write).await?;
     let begun = Instant::now();
     let told = |what: &str| {
         if begun.elapsed() > SILENT {
             eprintln!("{what}");
         }
     };
-    let collected = housekeeping::collect(&store, &what, &told).await?;
+    let collected = match &opened.controller {
+        Some(controller) => collect_there(&controller.remote, args, &told).await?,
+        None => {
+            let what = Collect {
+                older_than: args.older_than,
+                grace: args.grace,
+                uploads: args.grace.max(housekeeping::GRACE),
+                dry_run: args.dry_run,
+                by: format!("gc of {}@{}", edge::user(), edge::host()),
+            };
+            housekeeping::collect(&opened.store, &what, &told).await?
+        }
+    };
     let freed = collected.freed();
     let mut value = serde_json::to_value(&collected).unwrap_or_default();
     value["freed"] = json!(freed);
     print::result(global.output, &value, || text(&collected))?;
     Ok(exit::DONE)
+}
+
+/// How a collection stands that a server does.
+#[derive(Deserialize)]
+struct Collection {
+    id: String,
+    doing: Option<String>,
+    collected: Option<Collected>,
+    failed: Option<String>,
+}
+
+/// Has a server collect, and waits until it has.
+async fn collect_there(
+    remote: &Remote,
+    args: &Gc,
+    told: &dyn Fn(&str),
+) -> Result<Collected, Failure> {
+    let body = json!({
+        "older_than_ms": args.older_than.map(millis),
+        "grace_ms": millis(args.grace),
+        "dry_run": args.dry_run,
+    });
+    let mut collection: Collection = remote.post("gc", &body).await?;
+    let place = format!("gc/{}", collection.id);
+    let mut said = String::new();
+    let mut silent = 0;
+    loop {
+        if let Some(collected) = collection.collected {
+            return Ok(collected);
+        }
+        if let Some(failed) = collection.failed {
+            return Err(Failure::unreachable(failed));
+        }
+        if let Some(doing) = collection.doing.filter(|doing| *doing != said) {
+            told(&doing);
+            said = doing;
+        }
+        tokio::time::sleep(ASKS).await;
+        collection = match remote.get(&place).await {
+            Ok(collection) => {
+                silent = 0;
+                collection
+            }
+            // It may be on its way back, or another replica may lead by now.
+            Err(error) if error.is_transient() && silent < SILENCES => {
+                silent += 1;
+                Collection {
+                    id: String::new(),
+                    doing: None,
+                    collected: None,
+                    failed: None,
+                }
+            }
+            Err(error) => {
+                return Err(Failure::from(error).help(
+                    "what was freed by then is freed, and the next `auria-pipeline gc` goes on",
+                ));
+            }
+        };
+    }
 }
 
 fn text(collected: &Collected) -> String {
@@ -156,7 +217,7 @@ fn text(collected: &Collected) -> String {
         freed,
     } in &collected.runs
     {
-        let what = match (*fate, left_ms) {
+        let what = match (fate.as_ref(), left_ms) {
             ("deleted", _) => format!("{would}deleted: {}", size(freed.bytes)),
             ("marked", Some(left)) => format!("marked, goes in {}", duration(*left)),
             _ => {

@@ -186,11 +186,6 @@ fn taken(created: Result<(), auria_store::StoreError>) -> Result<(), Failure> {
 /// # Errors
 /// Where there is no such run or step, it still runs, or the store fails.
 pub async fn again(global: &Global, args: &Retry) -> Result<u8, Failure> {
-    cluster::not_yet(
-        global,
-        "retry",
-        "submit the pipeline again (`auria-pipeline submit --on kubernetes`): steps that finished are reused",
-    )?;
     let opened = open::existing(global, Access::Write).await?;
     let store = opened.store.clone();
     let old = open::run(&store, &args.run).await?;

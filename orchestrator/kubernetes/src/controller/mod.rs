@@ -19,7 +19,7 @@ use auria_core::run::Limits;
 use auria_engine::feed::Feed;
 use auria_engine::relay::TicketIssuer;
 use auria_store::Store;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
 use leader::Leader;
 use reign::Reign;
@@ -154,6 +154,23 @@ pub async fn cancel(client: Client, namespace: &str, run: &RunId) -> Result<(), 
         Ok(_) => Ok(()),
         Err(failed) => Err(format!(
             "the PipelineRun of {run} cannot be canceled: {}",
+            failed.message
+        )),
+    }
+}
+
+/// Takes away the resource of a run that is not in the store any more. Again: nothing happens.
+///
+/// # Errors
+/// Where the cluster does not take that.
+pub async fn forget(client: Client, namespace: &str, run: &RunId) -> Result<(), String> {
+    let runs: Api<PipelineRun> = Api::namespaced(client, namespace);
+    let name = names::resource_name(run);
+    match called(runs.delete(&name, &DeleteParams::default())).await {
+        Ok(_) => Ok(()),
+        Err(failed) if failed.code == Some(404) => Ok(()),
+        Err(failed) => Err(format!(
+            "the PipelineRun of {run} cannot be deleted: {}",
             failed.message
         )),
     }

@@ -47,7 +47,9 @@ impl Principal {
     #[must_use]
     pub fn may(&self, action: Action) -> bool {
         self.scopes.iter().any(|scope| match scope {
-            Scope::Admin | Scope::Submit => true,
+            Scope::Admin => true,
+            // What others made is not theirs to delete.
+            Scope::Submit => action != Action::Delete,
             Scope::Read => action == Action::Read,
             Scope::Invoke(_) => false,
         })

@@ -60,6 +60,7 @@ impl Access {
             Action::Create | Action::Update => {
                 format!("{name} may not change {what}: that needs the scope submit")
             }
+            Action::Delete => format!("{name} may not delete {what}: that needs the scope admin"),
         };
         Err(Refusal::new(StatusCode::FORBIDDEN, why))
     }

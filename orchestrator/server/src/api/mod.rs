@@ -6,6 +6,7 @@
 
 pub(crate) mod events;
 pub(crate) mod extract;
+mod housekeeping;
 pub(crate) mod logs;
 pub(crate) mod outputs;
 pub(crate) mod resources;
@@ -35,13 +36,14 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use housekeeping::Collections;
 use http::StatusCode;
 use rights::UserRights;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::{Arc, Mutex};
 use streams::Streams;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use vouch::Vouched;
 
@@ -75,6 +77,8 @@ pub trait Runs: Send + Sync {
     fn computes(&self) -> Vec<String>;
     /// Notes who did something to a run, where such notes are kept.
     async fn note(&self, _by: &User, _what: &str, _run: &RunId) {}
+    /// A run is deleted: what else stands for it may go.
+    async fn forget(&self, _run: &RunId) {}
     /// How launchers get into the containers of steps; none where they stand beside them.
     fn launcher(&self) -> Option<LauncherFacts> {
         None
@@ -183,6 +187,9 @@ struct Inner {
     extras: Extras,
     checks: Semaphore,
     streams: Streams,
+    collections: Collections,
+    /// Goes with this API: what is done apart from it ends then.
+    ends: watch::Sender<()>,
     /// What goes on though who asked for it may be gone.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -236,6 +243,8 @@ impl Api {
             extras,
             checks: Semaphore::new(CHECKS),
             streams: Streams::default(),
+            collections: Collections::default(),
+            ends: watch::Sender::new(()),
             tasks: Mutex::default(),
         }))
     }
@@ -341,6 +350,24 @@ pub(crate) fn described() -> Routes<Api> {
             About::new("retryRun", "A new run that keeps what finished")
                 .keyed()
                 .answers::<resources::Taken>(202, "It is taken, and waits for its turn."),
+        )
+        .post(
+            "/runs/{run}/delete",
+            housekeeping::delete_run,
+            About::new(
+                "deleteRun",
+                "Marks a run, and deletes it once its grace is over",
+            ),
+        )
+        .post(
+            "/gc",
+            housekeeping::begin,
+            About::new("collect", "Begins to collect what nobody needs any more").status(202),
+        )
+        .get(
+            "/gc/{id}",
+            housekeeping::after,
+            About::new("showCollection", "A collection as it stands"),
         )
         .get(
             "/runs/{run}/metrics",

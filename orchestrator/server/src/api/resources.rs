@@ -22,7 +22,6 @@ use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -634,8 +633,8 @@ pub(crate) fn step_of(run: &RunJson, name: &str) -> Result<StepPath, Refusal> {
 #[serde(deny_unknown_fields)]
 pub(super) struct TargetBody {
     /// The words that commands begin with.
-    #[schemars(with = "Vec<String>", length(max = MOST_WORDS))]
-    words: BTreeSet<String>,
+    #[schemars(length(max = MOST_WORDS))]
+    words: Vec<String>,
 }
 
 pub(super) async fn target(
@@ -648,7 +647,10 @@ pub(super) async fn target(
         let why = format!("at most {MOST_WORDS} words are looked for at once");
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, why));
     }
-    let facts = api.planner()?.target(body.words).await;
+    let facts = api
+        .planner()?
+        .target(body.words.into_iter().collect())
+        .await;
     facts
         .map(Json)
         .map_err(|message| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))

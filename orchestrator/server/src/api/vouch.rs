@@ -19,6 +19,8 @@ pub enum Action {
     Create,
     /// Cancel one.
     Update,
+    /// Delete some, and what nobody needs any more.
+    Delete,
 }
 
 impl Action {
@@ -29,6 +31,7 @@ impl Action {
             Self::Read => "get",
             Self::Create => "create",
             Self::Update => "update",
+            Self::Delete => "delete",
         }
     }
 }

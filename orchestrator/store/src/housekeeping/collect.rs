@@ -12,6 +12,7 @@ use auria_core::outcome::Outcome;
 use auria_core::{Digest, Nonce, RunId, StepPath};
 use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub struct Collect {
 }
 
 /// What was collected, or would be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collected {
     /// Whether nothing was changed.
     pub dry_run: bool,
@@ -73,17 +74,17 @@ impl Collected {
 }
 
 /// What became of a run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunFate {
     /// Which.
     pub run: RunId,
     /// `deleted`, `marked` or `kept`.
-    pub fate: &'static str,
+    pub fate: Cow<'static, str>,
     /// Until it is deleted.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_ms: Option<u64>,
     /// Why it is kept.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<User>,
     /// What it freed.
     pub freed: Freed,
@@ -93,7 +94,7 @@ impl RunFate {
     fn new(run: &RunId, fate: &'static str) -> Self {
         Self {
             run: run.clone(),
-            fate,
+            fate: Cow::Borrowed(fate),
             left_ms: None,
             used_by: Vec::new(),
             freed: Freed::default(),

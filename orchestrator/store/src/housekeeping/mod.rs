@@ -22,7 +22,7 @@ pub use grave::is_kept;
 pub use users::{Assets, User, UserKind};
 
 use object_store::ObjectMeta;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 pub(crate) use grave::settle;
@@ -31,7 +31,7 @@ pub(crate) use grave::settle;
 pub const GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// What a deletion frees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freed {
     /// Objects.
     pub objects: u64,

@@ -5,12 +5,12 @@ use crate::store::REQUESTS;
 use crate::{Journal, Store, StoreError, StorePath, layout};
 use auria_core::RunId;
 use futures::{StreamExt, TryStreamExt};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// What uses a run's outputs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// What it is.
     pub kind: UserKind,
@@ -19,7 +19,7 @@ pub struct User {
 }
 
 /// What a [`User`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserKind {
     /// A run that took some of its outputs, or that may be taking them now.

@@ -367,7 +367,7 @@ pub(crate) async fn a_deletion_that_was_cut_short_goes_on(store: Store) {
             .runs
             .iter()
             .filter(|fate| fate.run == run.run)
-            .map(|fate| fate.fate)
+            .map(|fate| fate.fate.as_ref())
             .collect();
         assert_eq!(left(&store, &run).await, Vec::<String>::new(), "{place}");
         assert!(fates.is_empty() || fates == ["deleted"], "{fates:?}");
@@ -438,7 +438,10 @@ pub(crate) async fn what_nobody_needs_is_collected(store: Store) {
     let dry = housekeeping::collect(&store, &what, &|_| {}).await.unwrap();
     assert_eq!(store.list(&StorePath::ROOT).await.unwrap().len(), before);
     assert_eq!(dry.runs.len(), 1);
-    assert_eq!((dry.runs[0].fate, dry.snapshots.objects), ("deleted", 2));
+    assert_eq!(
+        (dry.runs[0].fate.as_ref(), dry.snapshots.objects),
+        ("deleted", 2)
+    );
 
     // Young remains stay.
     let young = gc(&store, HOUR, None).await;
