@@ -199,3 +199,46 @@ fn retraining_lowers_every_held_out_loss_and_registers_what_passed() {
         );
     }
 }
+
+#[test]
+fn two_processes_train_the_haiku_model_together_and_one_writes() {
+    let context = Context::new();
+    let file = auria_tests::project().join("pipelines.yaml");
+    let args = [
+        "submit",
+        &file.to_string_lossy(),
+        "--pipeline",
+        "retrain-distributed",
+        "--set",
+        "inputs.budget=smoke",
+        "--name",
+        "together",
+        "--output",
+        "json",
+    ];
+    let report = context.run(args).exits(0).json();
+    assert_eq!(report["status"], "Completed");
+    let weights = report["steps"]["haiku_train"]["outputs"]["weights"]["uri"].as_str();
+    let card = std::path::Path::new(weights.expect("weights")).join("card.json");
+    let card = std::fs::read(&card).expect("a card");
+    let card: serde_json::Value = serde_json::from_slice(&card).expect("JSON");
+    let device = card["training"]["device"].as_str().expect("a device");
+    assert!(device.starts_with("cpu, 2 processes, "), "{device}");
+    let log = context.run(["logs", "together", "haiku_train"]).exits(0);
+    let log = log.stdout;
+    for line in [
+        "[rank 1] rank 1 of 2 is done; rank 0 writes",
+        "[rank 0] step 400/400",
+    ] {
+        assert!(log.contains(line), "{line}: {log}");
+    }
+    assert!(!log.contains("[rank 1] step"), "{log}");
+    // Each value once.
+    let metrics = context.run(["metrics", "together", "--output", "json"]);
+    let metrics = metrics.exits(0).json();
+    let logged = metrics["haiku_train"].as_array().expect("metrics");
+    let losses = logged.iter().filter(|one| one["name"] == "train/loss");
+    assert_eq!(losses.count(), 20, "{metrics}");
+    let models = context.run(["model", "list", "--output", "json"]);
+    assert_eq!(models.exits(0).json()[0]["name"], "auria-haiku");
+}

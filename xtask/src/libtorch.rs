@@ -2,16 +2,17 @@
 //!
 //! The published library is one with CUDA. Its CPU part is what the steps link; of NVIDIA's
 //! packages, two small libraries are needed for it to load. The CUDA part is opened at run time by
-//! the steps where a machine has one, and is not installed here.
+//! the steps where a machine has one, and is not installed here. Gloo's headers, which the
+//! published library lacks, come from Debian's package (see `gloo`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
-use crate::lock;
 use crate::shell::{human, installs, say, timed};
 use crate::wheel::{Take, Wheel};
+use crate::{gloo, lock};
 
 const VERSION: &str = "2.11.0";
 
@@ -64,22 +65,34 @@ const fn take(from: &'static str, to: &'static str) -> Take {
 /// Installs libtorch into `to`, or `target/libtorch`, unless it is there; returns the folder.
 pub(crate) fn install(to: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let folder = to.unwrap_or_else(|| installs().join("libtorch"));
-    if is_complete(&folder) {
+    if is_complete(&folder) && gloo::is_there(&folder) {
         return Ok(folder);
     }
     let _held = lock::installing()?;
-    if is_complete(&folder) {
-        return Ok(folder);
+    if !is_complete(&folder) {
+        fetch(&folder)?;
     }
+    if !gloo::is_there(&folder)
+        && let Err(error) = gloo::install(&folder)
+    {
+        // All but trainings in several processes works without, and those say so.
+        say(format!(
+            "without Gloo's headers, trainings are built for one process alone: {error:#}"
+        ));
+    }
+    Ok(folder)
+}
+
+fn fetch(folder: &Path) -> anyhow::Result<()> {
     say(format!(
         "installing libtorch {VERSION} (CPU part, 500 MB) into {}: headers and libraries of the \
          Python packages torch, nvidia-cuda-runtime and nvidia-cuda-cupti",
         folder.display()
     ));
-    let (done, took) = timed(|| unpack(&folder));
+    let (done, took) = timed(|| unpack(folder));
     done?;
     say(format!("libtorch {VERSION} is installed ({})", human(took)));
-    Ok(folder)
+    Ok(())
 }
 
 fn unpack(folder: &Path) -> anyhow::Result<()> {

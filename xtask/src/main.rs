@@ -9,6 +9,7 @@ mod demo;
 mod engines;
 mod faults;
 mod fuzz;
+mod gloo;
 mod images;
 mod launcher;
 mod libtorch;

@@ -82,6 +82,11 @@ impl Checkpoints {
         })
     }
 
+    /// Whether there is a folder for them.
+    pub fn are_kept(&self) -> bool {
+        self.dir.is_some()
+    }
+
     /// The newest whole checkpoint, which must be of the training `fingerprint`.
     pub fn resume(&self, fingerprint: &str, device: Device) -> Result<Option<Checkpoint>, Error> {
         let Some(dir) = &self.dir else {

@@ -81,10 +81,12 @@ impl Choice {
     }
 }
 
-/// Uses `threads` CPU threads, or as many as there are cores.
+/// Uses `threads` CPU threads, or as many as there are cores; processes that train together
+/// share them.
 pub fn set_threads(threads: Option<i32>) {
-    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as i32);
-    tch::set_num_threads(threads.unwrap_or(cores).max(1));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let own = (cores / crate::distributed::sharing_this_machine()) as i32;
+    tch::set_num_threads(threads.unwrap_or(own).max(1));
 }
 
 /// Makes OpenMP's idle threads sleep instead of spin, unless the user has chosen. Where

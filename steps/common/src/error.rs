@@ -53,6 +53,17 @@ pub enum Error {
         /// What does not fit, and the way out.
         problem: String,
     },
+    /// Several processes that train together no longer do.
+    #[error(transparent)]
+    Group(#[from] crate::distributed::GroupError),
+    /// A training was told to stop before its end.
+    #[error("stopped at step {step}, as SIGTERM asked{}", left_behind(*.saved))]
+    Terminated {
+        /// How many steps are done.
+        step: u64,
+        /// Whether a checkpoint was written.
+        saved: bool,
+    },
     /// A mood that nobody knows.
     #[error(
         "there is no mood named `{name}`; the moods are {}",
@@ -62,6 +73,14 @@ pub enum Error {
         /// What was asked for.
         name: String,
     },
+}
+
+fn left_behind(saved: bool) -> &'static str {
+    if saved {
+        "; the same command goes on from the checkpoint of that step"
+    } else {
+        "; --checkpoints names a folder in which the next one would find where it was"
+    }
 }
 
 impl Error {

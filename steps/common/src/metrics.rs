@@ -23,7 +23,8 @@ pub struct Metric {
 /// The file of metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
-    file: File,
+    /// None where another process writes them.
+    file: Option<File>,
     path: PathBuf,
 }
 
@@ -32,6 +33,14 @@ impl Metrics {
     pub fn from_env() -> Result<Self, Error> {
         let path = warm::variable("AURIA_METRICS").filter(|v| !v.is_empty());
         Self::open(&path.map_or_else(|| PathBuf::from("metrics.jsonl"), PathBuf::from))
+    }
+
+    /// Metrics that another process of the same training writes.
+    pub fn of_another() -> Self {
+        Self {
+            file: None,
+            path: PathBuf::new(),
+        }
     }
 
     /// Opens a file to append to.
@@ -43,13 +52,16 @@ impl Metrics {
             .open(path)
             .map_err(Error::write(path))?;
         Ok(Self {
-            file,
+            file: Some(file),
             path: path.to_path_buf(),
         })
     }
 
     /// Appends one value, as one write, so that lines of several processes never mix.
     pub fn log(&mut self, name: &str, value: f64, step: u64) -> Result<(), Error> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         let metric = Metric {
             name: name.to_owned(),
             value: value.is_finite().then_some(value),
@@ -57,7 +69,7 @@ impl Metrics {
         };
         let mut line = serde_json::to_vec(&metric).map_err(Error::json(&self.path))?;
         line.push(b'\n');
-        self.file.write_all(&line).map_err(Error::write(&self.path))
+        file.write_all(&line).map_err(Error::write(&self.path))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use auria_steps_common::checkpoint::CheckpointArgs;
 use auria_steps_common::cli::{self, Output, print};
 use auria_steps_common::device::ComputeArgs;
+use auria_steps_common::distributed::{Group, GroupArgs, Place};
 use auria_steps_common::gate;
 use auria_steps_common::mood::Mood;
 use clap::{Parser, Subcommand};
@@ -68,6 +69,11 @@ enum Command {
         out: PathBuf,
     },
     /// Train an AWD-LSTM on prepared data; resumes from --checkpoints
+    ///
+    /// SIGTERM ends it after a checkpoint. Where the environment says so (RANK, WORLD_SIZE,
+    /// MASTER_ADDR, MASTER_PORT, as `distribution: {type: pytorch}` and torchrun set them),
+    /// several processes train together: each works on its share of every batch, the weights
+    /// are those of one process but for rounding, and rank 0 writes. On the CPU, by Gloo.
     Train {
         /// Folder that `prepare` wrote
         #[arg(long, value_name = "DIR")]
@@ -92,6 +98,8 @@ enum Command {
         steps: Option<u64>,
         #[command(flatten)]
         checkpoints: CheckpointArgs,
+        #[command(flatten)]
+        group: GroupArgs,
     },
     /// Measure weights on held-out poems, beside a Kneser-Ney n-gram, and on what they write
     Evaluate {
@@ -177,7 +185,16 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             optimiser,
             steps,
             checkpoints,
+            group,
         } => {
+            let (device, group) = match Place::from_env()? {
+                None => (device, Group::alone()),
+                Some(place) => (
+                    place.device(cli.compute.device)?,
+                    Group::join(&place, group.timeout())?,
+                ),
+            };
+            let (rank, size) = (group.rank(), group.size());
             let card = commands::train(&commands::Train {
                 data,
                 budget,
@@ -188,8 +205,12 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 steps,
                 checkpoints,
                 device,
+                group,
             })?;
-            print(cli.output, &card, || card.markdown());
+            match card {
+                Some(card) => print(cli.output, &card, || card.markdown()),
+                None => eprintln!("rank {rank} of {size} is done; rank 0 writes"),
+            }
         }
         Command::Evaluate {
             weights,

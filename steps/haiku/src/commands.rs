@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use auria_steps_common::card::{self, Card, Measure};
 use auria_steps_common::checkpoint::{CheckpointArgs, Checkpoints};
+use auria_steps_common::distributed::Group;
 use auria_steps_common::gate::Better;
 use auria_steps_common::metrics::Metrics;
 use auria_steps_common::mood::Mood;
-use auria_steps_common::{Error, files, warm, weights};
+use auria_steps_common::{Error, files, termination, warm, weights};
 use tch::Device;
 
 use crate::artifact::{Artifact, WEIGHTS};
@@ -40,6 +41,8 @@ pub struct Train {
     pub checkpoints: CheckpointArgs,
     /// Where to compute.
     pub device: Device,
+    /// The processes that train together.
+    pub group: Group,
 }
 
 impl Train {
@@ -63,25 +66,34 @@ impl Train {
     }
 }
 
-/// Trains, and writes a folder of weights with its card.
-pub fn train(args: &Train) -> Result<Card, Error> {
+/// Trains, and writes a folder of weights with its card. Of several processes that train
+/// together, the first writes, and the others give no card.
+pub fn train(args: &Train) -> Result<Option<Card>, Error> {
+    termination::watch();
     let data = Data::read(&args.data)?;
     let (vocab, config) = train::vocabulary(&data, &args.config());
     let (poems, verse) = train::encode_training(&data, &vocab);
     let valid = train::encode(&data.valid, &vocab);
     let mut checkpoints = Checkpoints::open(&args.checkpoints)?;
-    let mut metrics = Metrics::from_env()?;
+    let first = args.group.is_first();
+    let mut metrics = if first {
+        Metrics::from_env()?
+    } else {
+        Metrics::of_another()
+    };
     let digest = &data.report.corpus_digest;
-    let mut trainer = Trainer::new(
+    let mut trainer = Trainer::in_group(
+        args.group.clone(),
         &config,
-        &poems,
-        &verse,
+        (&poems, &verse),
         &valid,
         (args.seed, args.device),
         digest,
-    );
-    if let Some(dir) = &args.checkpoints.checkpoints
-        && let Some(step) = trainer.resume(&checkpoints, (&poems, &verse), dir)?
+    )?;
+    let dir = args.checkpoints.checkpoints.as_deref();
+    let dir = dir.unwrap_or(Path::new("--checkpoints"));
+    if let Some(step) = trainer.resume(&checkpoints, (&poems, &verse), dir)?
+        && first
     {
         eprintln!("resumed at step {step} of {}", config.training.steps);
     }
@@ -95,6 +107,9 @@ pub fn train(args: &Train) -> Result<Card, Error> {
             "the training stopped before its end",
         ));
     };
+    if !first {
+        return Ok(None);
+    }
     let model = trainer.into_model();
     let parameters = weights::count(&model.tensors());
     let poems = data.train.iter().chain(&data.valid);
@@ -118,7 +133,7 @@ pub fn train(args: &Train) -> Result<Card, Error> {
         card::Size { parameters, bytes },
     );
     card.write(&args.out)?;
-    Ok(card)
+    Ok(Some(card))
 }
 
 /// Measures weights, writes the figures to a file and logs them as metrics.
@@ -163,8 +178,10 @@ fn card_of(
 ) -> Card {
     let model = &config.model;
     let report = &data.report;
-    let device = match args.device {
-        Device::Cpu => format!("cpu, {} threads", tch::get_num_threads()),
+    let threads = tch::get_num_threads();
+    let device = match (args.device, args.group.size()) {
+        (Device::Cpu, 1) => format!("cpu, {threads} threads"),
+        (Device::Cpu, size) => format!("cpu, {size} processes, {threads} threads each"),
         _ => "one GPU (CUDA)".to_owned(),
     };
     let averaged = match summary.averaged_from {

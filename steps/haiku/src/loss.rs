@@ -1,5 +1,6 @@
 //! The loss of a model on records: each from its beginning, with nothing remembered.
 
+use auria_steps_common::distributed::{Group, GroupError};
 use tch::{Kind, Tensor};
 
 use crate::model::Model;
@@ -58,15 +59,30 @@ pub fn of_each<'a>(
 
 /// The loss of records under a network.
 pub fn of_model<'a>(records: impl Iterator<Item = &'a Encoded>, model: &Model) -> Loss {
+    let alone = of_model_together(records, model, &Group::alone());
+    alone.unwrap_or_else(|never| unreachable!("nobody else can be lost: {never}"))
+}
+
+/// The same, worked by all members of a group, each of which has all records.
+///
+/// # Errors
+/// A member that is lost.
+pub fn of_model_together<'a>(
+    records: impl Iterator<Item = &'a Encoded>,
+    model: &Model,
+    group: &Group,
+) -> Result<Loss, GroupError> {
     // Records of like length are worked together.
     let mut records: Vec<&Encoded> = records.collect();
     records.sort_by_key(|r| r.numbers.len());
     let mut loss = Loss::default();
-    for chunk in records.chunks(64) {
-        chunk.iter().for_each(|r| loss.count(r));
-        loss.nats += tch::no_grad(|| nats_of_chunk(chunk, model));
-    }
-    loss
+    records.iter().for_each(|r| loss.count(r));
+    let chunks = records.chunks(64).enumerate();
+    let own = chunks.filter(|(number, _)| number % group.size() == group.rank());
+    let nats = own.map(|(_, chunk)| tch::no_grad(|| nats_of_chunk(chunk, model)));
+    let [nats] = group.sums([nats.sum()], "while a loss was measured")?;
+    loss.nats += nats;
+    Ok(loss)
 }
 
 fn nats_of_chunk(chunk: &[&Encoded], model: &Model) -> f64 {
@@ -88,7 +104,7 @@ fn nats_of_chunk(chunk: &[&Encoded], model: &Model) -> f64 {
             .contiguous()
             .to_device(model.device())
     };
-    let output = model.forward(&lay(0, 0), &model.zero_state(chunk.len() as i64), false);
+    let output = model.forward(&lay(0, 0), &model.zero_state(chunk.len() as i64), None);
     let logits = output.logits.view([-1, model.config().vocab]);
     let none: Option<&Tensor> = None;
     logits

@@ -3,6 +3,7 @@
 //! hidden, V vocabulary. Never samples and never trains.
 
 use auria_steps_common::device::reseed;
+use auria_steps_common::distributed::Share;
 use auria_steps_common::weights::{self, Tensors};
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -48,6 +49,17 @@ impl State {
                 .map(|(h, c)| (h.detach(), c.detach()))
                 .collect(),
         )
+    }
+
+    /// A member's share of the sequences of the whole batch.
+    pub fn narrow(&self, share: Share) -> Self {
+        let part = |whole: &Tensor| whole.narrow(1, share.first, share.count).contiguous();
+        Self(self.0.iter().map(|(h, c)| (part(h), part(c))).collect())
+    }
+
+    /// How many sequences it is of.
+    pub fn batch(&self) -> i64 {
+        self.0.first().map_or(0, |(h, _)| h.size()[1])
     }
 
     /// The given sequences of the batch.
@@ -186,9 +198,12 @@ impl Model {
         )
     }
 
-    /// Reads `tokens`, `[T, B]`, after `state`. With `train`, all five dropouts work.
-    pub fn forward(&self, tokens: &Tensor, state: &State, train: bool) -> Output {
+    /// Reads `tokens`, `[T, B]`, after `state`. In training, all five dropouts work, and
+    /// `training` says which sequences of the whole batch these are: masks are drawn for the
+    /// whole, so that several processes drop together what one would drop.
+    pub fn forward(&self, tokens: &Tensor, state: &State, training: Option<Share>) -> Output {
         let c = &self.config;
+        let train = training.is_some();
         let embedded = if train && c.dropout_embedding > 0.0 {
             // Whole words are dropped, the others scaled.
             let mask = mask(&[c.vocab, 1], c.dropout_embedding, self.device());
@@ -196,7 +211,7 @@ impl Model {
         } else {
             Tensor::embedding(&self.embedding, tokens, -1, false, false)
         };
-        let mut x = locked(embedded, c.dropout_input, train);
+        let mut x = locked(embedded, c.dropout_input, training);
         let mut next = Vec::with_capacity(self.layers.len());
         let mut raw = x.shallow_clone();
         for (i, (layer, (h, cell))) in self.layers.iter().zip(&state.0).enumerate() {
@@ -212,7 +227,7 @@ impl Model {
                 } else {
                     c.dropout_hidden
                 },
-                train,
+                training,
             );
             raw = out;
         }
@@ -256,12 +271,13 @@ fn mask(shape: &[i64], share: f64, device: Device) -> Tensor {
 }
 
 /// Locked (variational) dropout: one mask for all steps of time.
-fn locked(x: Tensor, share: f64, train: bool) -> Tensor {
-    if !train || share <= 0.0 {
+fn locked(x: Tensor, dropped: f64, training: Option<Share>) -> Tensor {
+    let Some(share) = training.filter(|_| dropped > 0.0) else {
         return x;
-    }
-    let size = x.size();
-    &x * mask(&[1, size[1], size[2]], share, x.device())
+    };
+    let width = x.size()[2];
+    let mask = mask(&[1, share.batch, width], dropped, x.device());
+    &x * mask.narrow(1, share.first, share.count)
 }
 
 #[cfg(test)]
@@ -290,9 +306,9 @@ mod tests {
     fn reading_in_two_parts_is_reading_in_one() {
         let model = Model::new(&small(), 3, Device::Cpu);
         let tokens = Tensor::from_slice(&[1i64, 5, 7, 2, 9, 11, 3, 4]).view([4, 2]);
-        let whole = model.forward(&tokens, &model.zero_state(2), false);
-        let first = model.forward(&tokens.narrow(0, 0, 2), &model.zero_state(2), false);
-        let second = model.forward(&tokens.narrow(0, 2, 2), &first.state, false);
+        let whole = model.forward(&tokens, &model.zero_state(2), None);
+        let first = model.forward(&tokens.narrow(0, 0, 2), &model.zero_state(2), None);
+        let second = model.forward(&tokens.narrow(0, 2, 2), &first.state, None);
         let joined = Tensor::cat(&[first.logits, second.logits], 0);
         assert!(whole.logits.allclose(&joined, 1e-5, 1e-6, false));
         assert_eq!(whole.logits.size(), [4, 2, 20]);
@@ -302,17 +318,22 @@ mod tests {
     fn a_locked_mask_is_one_for_all_time_and_keeps_the_mean() {
         reseed(5, 0);
         let x = Tensor::ones([7, 40, 50], (Kind::Float, Device::Cpu));
-        let y = locked(x.shallow_clone(), 0.4, true);
+        let all = Some(Share::whole(40));
+        let y = locked(x.shallow_clone(), 0.4, all);
         assert_eq!(y.get(0), y.get(6));
         assert!((y.mean(Kind::Float).double_value(&[]) - 1.0).abs() < 0.06);
-        assert_eq!(locked(x.shallow_clone(), 0.4, false), x);
+        assert_eq!(locked(x.shallow_clone(), 0.4, None), x);
+        // A member's part is that of the whole.
+        reseed(5, 0);
+        let part = locked(x.narrow(1, 0, 13), 0.4, Some(Share::of(40, 1, 3)));
+        assert_eq!(part, y.narrow(1, 13, 13));
     }
 
     #[test]
     fn the_regularisers_only_add() {
         let model = Model::new(&small(), 3, Device::Cpu);
         let tokens = Tensor::from_slice(&[1i64, 5, 7, 2]).view([2, 2]);
-        let output = model.forward(&tokens, &model.zero_state(2), false);
+        let output = model.forward(&tokens, &model.zero_state(2), None);
         let (cross, all) = model.loss(&output, &tokens);
         assert!(all.double_value(&[]) > cross.double_value(&[]));
         // Before training every token is about as likely.

@@ -97,7 +97,7 @@ fn draw_inner(
         let tokens = Tensor::from_slice(&input)
             .view([1, n as i64])
             .to_device(model.device());
-        let output = model.forward(&tokens, &state, false);
+        let output = model.forward(&tokens, &state, None);
         state = output.state;
         let logits = output.logits.get(0);
         let own = values(&logits.log_softmax(-1, Kind::Float));

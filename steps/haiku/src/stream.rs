@@ -86,6 +86,11 @@ impl<'a> Stream<'a> {
         self.position
     }
 
+    /// How many sequences a batch has now.
+    pub fn batch(&self) -> i64 {
+        self.columns.size()[1]
+    }
+
     /// Lays the records of this epoch end to end.
     fn lay(&mut self) {
         let Position { stage, epoch, .. } = self.position;

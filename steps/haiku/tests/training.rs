@@ -3,67 +3,19 @@
 // A test that cannot go on should stop.
 #![allow(clippy::unwrap_used)]
 
-use auria_haiku::config::{Budget, Config, Optimiser};
-use auria_haiku::data::Data;
-use auria_haiku::prepare;
-use auria_haiku::train::{self, Limits, Trainer};
-use auria_haiku::vocab::Encoded;
-use auria_steps_common::checkpoint::{CheckpointArgs, Checkpoints};
+mod support;
+
+use auria_haiku::config::Optimiser;
+use auria_haiku::train::{Limits, Trainer};
 use auria_steps_common::metrics::Metrics;
 use auria_steps_common::weights::Tensors;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
+use support::{Set, checkpoints, set};
 use tch::Device;
 
 /// libtorch has one generator for a process: two trainings at once would share it.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
-struct Set {
-    config: Config,
-    poems: Vec<Encoded>,
-    verse: Vec<Encoded>,
-    valid: Vec<Encoded>,
-}
-
-fn set(folder: &Path, optimiser: Optimiser) -> Set {
-    tch::set_num_threads(1);
-    let corpus = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    // The poems serve as verse too, so that both stages have something to read.
-    let verse = corpus.join("haiku.txt");
-    prepare::prepare(&[corpus], &[verse], folder).unwrap();
-    let data = Data::read(folder).unwrap();
-    let mut config = Budget::Smoke.config();
-    config.model.embedding = 12;
-    config.model.hidden = 16;
-    config.training.steps = 40;
-    config.training.pretrain_steps = 12;
-    config.training.validate_every = 4;
-    // Averaging begins early, so that the mean is part of what is resumed.
-    config.training.nonmono = 0;
-    config.training.optimiser = optimiser;
-    if optimiser == Optimiser::NtAsgd {
-        config.training.lr = 30.0;
-        config.training.clip = 0.25;
-    }
-    let (vocab, config) = train::vocabulary(&data, &config);
-    let (poems, verse) = train::encode_training(&data, &vocab);
-    let valid = train::encode(&data.valid, &vocab);
-    Set {
-        config,
-        poems,
-        verse,
-        valid,
-    }
-}
-
-fn checkpoints(folder: &Path) -> Checkpoints {
-    let checkpoints = Some(folder.to_path_buf());
-    Checkpoints::open(&CheckpointArgs {
-        checkpoints,
-        checkpoint_every: 3600,
-    })
-    .unwrap()
-}
 
 /// Trains with stops at the given steps, each attempt with a fresh trainer.
 fn train_with_stops(set: &Set, folder: &Path, stops: &[u64]) -> (Tensors, Option<u64>) {
@@ -71,7 +23,7 @@ fn train_with_stops(set: &Set, folder: &Path, stops: &[u64]) -> (Tensors, Option
     let dir = folder.join("checkpoints");
     let mut resumed = None;
     for stop_at in stops.iter().map(|&s| Some(s)).chain([None]) {
-        let mut checkpoints = checkpoints(&dir);
+        let mut checkpoints = checkpoints(&dir, 3600);
         let seed = (3, Device::Cpu);
         let mut trainer = Trainer::new(
             &set.config,
@@ -144,9 +96,9 @@ fn a_checkpoint_of_another_seed_is_refused() {
         stop_at: Some(2),
     };
     new(3)
-        .run(&mut checkpoints(&folder), &mut metrics, limits)
+        .run(&mut checkpoints(&folder, 3600), &mut metrics, limits)
         .unwrap();
-    let again = checkpoints(&folder);
+    let again = checkpoints(&folder, 3600);
     assert!(
         new(4)
             .resume(&again, (&set.poems, &set.verse), &folder)

@@ -55,7 +55,11 @@ fn main() -> ExitCode {
         ("five_at_random".to_owned(), Case::AtRandom),
         (
             "retraining_goes_on_from_its_checkpoint".to_owned(),
-            Case::Retraining,
+            Case::Retraining(retrain::ALONE),
+        ),
+        (
+            "distributed_retraining_goes_on_from_its_checkpoint".to_owned(),
+            Case::Retraining(retrain::TOGETHER),
         ),
     ]);
     for (name, case) in names {
@@ -93,7 +97,8 @@ fn any(world: &mut World) -> Kind {
 enum Case {
     Kind(Kind),
     AtRandom,
-    Retraining,
+    /// By a pipeline of this name.
+    Retraining(&'static str),
 }
 
 impl Case {
@@ -107,8 +112,8 @@ impl Case {
                     one(world, kind, &mut tally)
                 })
                 .and_then(|()| world.finish()),
-            Self::Retraining => {
-                let went = retrain::goes_on_from_its_checkpoint(world)?;
+            Self::Retraining(name) => {
+                let went = retrain::goes_on_from_its_checkpoint(world, name)?;
                 println!("{went}");
                 world.whole()
             }

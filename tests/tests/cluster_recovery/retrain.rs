@@ -1,5 +1,5 @@
-//! The retraining of one of the artist's models, whose node is killed in the middle of its
-//! training: it goes on from its checkpoint.
+//! The retraining of one of the artist's models, by one Pod and by two, whose node is killed in
+//! the middle of its training: it goes on from its checkpoint.
 
 use super::kinds::granted;
 use super::work::submit;
@@ -10,17 +10,23 @@ use std::time::Duration;
 /// How long its parts may take.
 const LONG: Duration = Duration::from_secs(180);
 
-/// `retrain` of pipelines.yaml without the two larger models, with a checkpoint every second and
-/// as many steps as leave time for one.
-fn pipeline() -> String {
+/// One process trains.
+pub(crate) const ALONE: &str = "retrain";
+
+/// Two do, in a Pod each.
+pub(crate) const TOGETHER: &str = "retrain-distributed";
+
+/// A pipeline of pipelines.yaml without the two larger models, with a checkpoint every second
+/// and as many steps as leave time for one.
+fn pipeline(name: &str) -> String {
     let all = std::fs::read_to_string(auria_tests::project().join("pipelines.yaml"));
     let all = all.expect("the project's pipelines");
-    let part = |from: &str, to: &str| {
-        let rest = &all[all.find(from).expect(from)..];
-        rest[..rest.find(to).expect(to)].to_owned()
-    };
-    let head = part("type: pipeline\nname: retrain", "outputs:\n  haiku:");
-    let jobs = part("  haiku_data:", "  paint_data:");
+    let mut documents = all.split("\n---\n");
+    let named = format!("\nname: {name}\n");
+    let own = documents.find(|one| one.contains(&named)).expect("it");
+    let cut = |mark: &str| own.find(mark).unwrap_or(own.len());
+    let head = &own[..cut("outputs:\n  haiku:")];
+    let jobs = &own[cut("  haiku_data:")..cut("  paint_data:")];
     let trains = "--budget ${{inputs.budget}}";
     assert!(jobs.contains(trains), "{jobs}");
     let jobs = jobs.replace(
@@ -33,11 +39,17 @@ fn pipeline() -> String {
 }
 
 /// Trains, kills, and looks at what came of it.
-pub(crate) fn goes_on_from_its_checkpoint(world: &mut World) -> Result<String, String> {
-    world.someone.write("retrain.yml", &pipeline());
+pub(crate) fn goes_on_from_its_checkpoint(
+    world: &mut World,
+    pipeline_name: &str,
+) -> Result<String, String> {
+    let file = format!("{pipeline_name}.yml");
+    world.someone.write(&file, &pipeline(pipeline_name));
+    // The other's training is another's work: what has run once is not to be reused.
+    let seed = format!("inputs.seed={}", pipeline_name.len());
     let run = submit(
         &world.someone,
-        &["retrain.yml", "--set", "inputs.budget=smoke"],
+        &[&file, "--set", "inputs.budget=smoke", "--set", &seed],
     )?;
     let step = "haiku_train";
     let node = until("a checkpoint", LONG, || {
@@ -57,7 +69,7 @@ pub(crate) fn goes_on_from_its_checkpoint(world: &mut World) -> Result<String, S
     let lost = until("the verdict on its attempt", LONG, || {
         Ok(granted(&world.vault.look(&run)?, step, 2))
     })?;
-    // No other node fits its pin.
+    // No other node fits its pin; of two Pods, both are there.
     broken.mend();
     let Decision::Granted { cause, restore, .. } = &lost else {
         return Err(format!("{lost:?}"));

@@ -1,25 +1,34 @@
 //! Trains the network. Every step is decided by seed, step number and the state of the
 //! last one, so that a training that was stopped and resumed ends with the same weights.
+//! Several processes may carry it out together: each step's batch is shared by its
+//! sequences, and what they end with is what one process would, but for rounding.
 
-use std::collections::HashMap;
+mod optim;
+mod rate;
+mod records;
+mod together;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use auria_steps_common::checkpoint::{Checkpoint, Checkpoints};
 use auria_steps_common::device::reseed;
+use auria_steps_common::distributed::{self, Group, Share};
 use auria_steps_common::metrics::Metrics;
-use auria_steps_common::optim::{Adam, Sgd};
 use auria_steps_common::weights::Tensors;
-use auria_steps_common::{Error, digest};
+use auria_steps_common::{Error, digest, termination};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
-use crate::config::{Config, Optimiser, Training};
-use crate::data::{Data, Record};
+use crate::config::Config;
 use crate::loss;
 use crate::model::{Model, State};
-use crate::stream::{Position, Stage, Stream};
-use crate::vocab::{Encoded, UNKNOWN_WORD, Vocab};
+use crate::stream::{Position, Stream};
+use crate::vocab::Encoded;
+use optim::Optim;
+use rate::{rate, stage};
+pub use records::{encode, encode_training, vocabulary};
+use together::{Together, Word};
 
 /// What a training ended with.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -55,17 +64,14 @@ struct Progress {
     tokens: u64,
 }
 
-enum Optim {
-    Adam(Adam),
-    Sgd(Sgd),
-}
-
 /// A training.
 pub struct Trainer<'a> {
     config: &'a Config,
     seed: u64,
     model: Model,
     optim: Optim,
+    together: Together,
+    /// Of this process's share of the sequences.
     state: Option<State>,
     average: Tensors,
     stream: Stream<'a>,
@@ -75,74 +81,35 @@ pub struct Trainer<'a> {
     fingerprint: String,
 }
 
-/// The vocabulary and the settings that data and budget give.
-pub fn vocabulary(data: &Data, config: &Config) -> (Vocab, Config) {
-    let records = data.train.iter().chain(&data.verse);
-    let vocab = Vocab::build(
-        records,
-        &data.names,
-        config.model.vocab as usize,
-        config.training.at_least,
-    );
-    let mut config = config.clone();
-    config.model.vocab = vocab.len() as i64;
-    (vocab, config)
-}
-
-/// Numbers of all records of a part of the data.
-pub fn encode(records: &[Record], vocab: &Vocab) -> Vec<Encoded> {
-    records.iter().map(|r| vocab.encode(r)).collect()
-}
-
-/// Numbers of the poems and the verse to train on. Of the words that were seen once, every
-/// second is written as unknown: else a model of a small corpus would never meet one, and
-/// would be lost at the first held-out word that is new.
-pub fn encode_training(data: &Data, vocab: &Vocab) -> (Vec<Encoded>, Vec<Encoded>) {
-    let mut counts: HashMap<&str, u32> = HashMap::new();
-    for word in data.train.iter().chain(&data.verse).flat_map(|r| r.words()) {
-        *counts.entry(word).or_default() += 1;
-    }
-    let mut rare = 0u64;
-    let mut encode = |record: &Record| {
-        let mut record = record.clone();
-        for token in record.lines.iter_mut().flatten() {
-            if counts.get(token.as_str()) == Some(&1) {
-                rare += 1;
-                if rare.is_multiple_of(2) {
-                    *token = UNKNOWN_WORD.to_owned();
-                }
-            }
-        }
-        vocab.encode(&record)
-    };
-    let poems = data.train.iter().map(&mut encode).collect();
-    (poems, data.verse.iter().map(&mut encode).collect())
-}
-
 impl<'a> Trainer<'a> {
-    /// A training at its beginning.
+    /// A training at its beginning, by this process alone.
     pub fn new(
         config: &'a Config,
         train: &'a [Encoded],
         verse: &'a [Encoded],
         valid: &'a [Encoded],
-        (seed, device): (u64, Device),
+        seed: (u64, Device),
         corpus_digest: &str,
     ) -> Self {
+        let alone = Group::alone();
+        Self::in_group(alone, config, (train, verse), valid, seed, corpus_digest)
+            .unwrap_or_else(|never| unreachable!("nobody else can be lost: {never}"))
+    }
+
+    /// A training at its beginning, by all members of a group.
+    ///
+    /// # Errors
+    /// A member that trains something else, or that is lost.
+    pub fn in_group(
+        group: Group,
+        config: &'a Config,
+        (train, verse): (&'a [Encoded], &'a [Encoded]),
+        valid: &'a [Encoded],
+        (seed, device): (u64, Device),
+        corpus_digest: &str,
+    ) -> Result<Self, Error> {
         let model = untrained(config, train.iter().chain(verse), seed, device);
         let training = &config.training;
-        let optim = match training.optimiser {
-            Optimiser::Adam => {
-                let mut adam = Adam::new(&model.tensors(), training.lr, (0.9, 0.99));
-                adam.weight_decay = training.weight_decay;
-                Optim::Adam(adam)
-            }
-            Optimiser::NtAsgd => Optim::Sgd(Sgd::new(
-                &model.tensors(),
-                training.lr,
-                training.weight_decay,
-            )),
-        };
         let stage = stage(training, 0);
         let position = Position {
             stage,
@@ -151,11 +118,13 @@ impl<'a> Trainer<'a> {
         };
         let settings = serde_json::to_string(config).unwrap_or_default();
         let fingerprint = digest::bytes(format!("{corpus_digest} {seed} {settings}").as_bytes());
-        Self {
+        let together = Together::new(group, &model, &fingerprint)?;
+        Ok(Self {
             config,
             seed,
+            optim: Optim::new(training, &model),
             model,
-            optim,
+            together,
             state: None,
             average: Tensors::new(),
             stream: Stream::new(train, verse, training, seed, device, position),
@@ -169,10 +138,11 @@ impl<'a> Trainer<'a> {
                 tokens: 0,
             },
             fingerprint,
-        }
+        })
     }
 
-    /// Goes on from the newest checkpoint, where there is one. Returns its step.
+    /// Goes on from the newest checkpoint, where there is one. Returns its step. Of a group,
+    /// rank 0 reads it.
     pub fn resume(
         &mut self,
         checkpoints: &Checkpoints,
@@ -180,7 +150,9 @@ impl<'a> Trainer<'a> {
         folder: &Path,
     ) -> Result<Option<u64>, Error> {
         let device = self.model.device();
-        let Some(found) = checkpoints.resume(&self.fingerprint, device)? else {
+        let group = self.together.group();
+        let Some(found) = distributed::resume(group, checkpoints, &self.fingerprint, device)?
+        else {
             return Ok(None);
         };
         let wrong = |what: &str| Error::content(folder, format!("a checkpoint there {what}"));
@@ -195,19 +167,20 @@ impl<'a> Trainer<'a> {
                 self.average.insert(name, mean.shallow_clone());
             }
         }
-        if let Optim::Adam(adam) = &mut self.optim
-            && !adam.restore("adam", &found.tensors)
-        {
+        if !self.optim.restore(&found.tensors) {
             return Err(wrong("lacks the optimiser's state"));
         }
-        self.state = State::restore(&found.tensors, self.config.model.layers);
+        self.state = State::restore(&found.tensors, self.config.model.layers)
+            .map(|whole| self.together.part_of(&whole))
+            .transpose()?;
         self.step = found.step;
         let at = self.progress.position;
         self.stream = Stream::new(train, verse, &self.config.training, self.seed, device, at);
         Ok(Some(self.step))
     }
 
-    /// Trains to the end, or to a limit. Returns none where it stopped before its end.
+    /// Trains to the end, or to a limit. Returns none where it stopped before its end; told
+    /// to stop by SIGTERM it is an error, after a checkpoint.
     pub fn run(
         &mut self,
         checkpoints: &mut Checkpoints,
@@ -217,31 +190,47 @@ impl<'a> Trainer<'a> {
         let training = &self.config.training;
         let started = Instant::now();
         let before = self.progress.seconds;
+        let is_over = || limits.time.is_some_and(|limit| started.elapsed() >= limit);
         let mut shown = Instant::now();
-        while self.step < training.steps {
-            if limits.time.is_some_and(|limit| started.elapsed() >= limit) {
-                break;
-            }
+        let mut over = self.together.begins(is_over())?;
+        while self.step < training.steps && !over {
             if limits.stop_at == Some(self.step) {
-                checkpoints.publish(&self.checkpoint())?;
+                self.publish(checkpoints)?;
                 return Ok(None);
             }
-            let loss = self.train_step();
+            let (loss, share) = self.train_step()?;
             self.progress.seconds = before + started.elapsed().as_secs_f64();
+            let word = Word {
+                loss,
+                over: is_over(),
+                due: checkpoints.due(),
+                terminated: termination::is_asked(),
+            };
+            let word = self.together.agree(word, share)?;
+            over = word.over;
             if self.step.is_multiple_of(20) {
-                metrics.log("train/loss", loss.double_value(&[]), self.step)?;
+                metrics.log("train/loss", word.loss.double_value(&[]), self.step)?;
             }
             if self.step.is_multiple_of(training.validate_every) || self.step == training.steps {
                 self.validate(metrics)?;
             } else if shown.elapsed() > Duration::from_secs(10) {
                 shown = Instant::now();
-                self.show("loss", loss.double_value(&[]));
+                self.show("loss", word.loss.double_value(&[]));
             }
-            if checkpoints.due() {
-                checkpoints.publish(&self.checkpoint())?;
+            // What is nearly done is rather ended than left.
+            let terminated = word.terminated && self.step < training.steps;
+            if word.due || terminated {
+                self.publish(checkpoints)?;
+            }
+            if terminated {
+                return Err(Error::Terminated {
+                    step: self.step,
+                    saved: checkpoints.are_kept(),
+                });
             }
         }
         let valid = self.settle(metrics)?;
+        self.together.ends()?;
         Ok(Some(Summary {
             steps: self.step,
             valid,
@@ -257,6 +246,9 @@ impl<'a> Trainer<'a> {
     }
 
     fn show(&self, what: &str, value: f64) {
+        if !self.together.group().is_first() {
+            return;
+        }
         let speed = self.progress.tokens as f64 / self.progress.seconds.max(1e-9);
         eprintln!(
             "step {}/{}  {what} {value:.4}  {speed:.0} tokens/s",
@@ -264,41 +256,33 @@ impl<'a> Trainer<'a> {
         );
     }
 
-    fn train_step(&mut self) -> Tensor {
+    /// One step. Returns the loss of this process's share of the batch, and the share.
+    fn train_step(&mut self) -> Result<(Tensor, Share), Error> {
         let training = &self.config.training;
         reseed(self.seed, self.step);
         let batch = self.stream.next(stage(training, self.step), self.step);
         let size = batch.input.size();
+        let share = self.together.group().share(size[1])?;
         let state = match self.state.take() {
             Some(state) if !batch.fresh => state,
-            _ => self.model.zero_state(size[1]),
+            _ => self.model.zero_state(share.count),
         };
+        let own = |whole: &Tensor| whole.narrow(1, share.first, share.count);
         // As published: the learning rate follows the length of the sequence.
         let lr = rate(training, self.step) * size[0] as f64 / training.bptt as f64;
-        let output = self.model.forward(&batch.input, &state, true);
-        let (cross, all) = self.model.loss(&output, &batch.target);
-        match &mut self.optim {
-            Optim::Adam(adam) => {
-                adam.lr = lr;
-                adam.zero_grad();
-                all.backward();
-                adam.clip_grad_norm(training.clip);
-                adam.step();
-            }
-            Optim::Sgd(sgd) => {
-                sgd.lr = lr;
-                sgd.zero_grad();
-                all.backward();
-                sgd.clip_grad_norm(training.clip);
-                sgd.step();
-            }
-        }
+        let reducer = self.together.reducer();
+        reducer.begin()?;
+        let output = self.model.forward(&own(&batch.input), &state, Some(share));
+        let (cross, all) = self.model.loss(&output, &own(&batch.target));
+        self.optim.zero_grad();
+        reducer.backward(&all, share)?;
+        self.optim.step(lr, training.clip);
         self.state = Some(output.state.detach());
         self.step += 1;
         self.progress.position = self.stream.position();
         self.progress.tokens += (size[0] * size[1]) as u64;
         self.update_average();
-        cross
+        Ok((cross, share))
     }
 
     /// The mean of the weights of all steps since averaging began.
@@ -319,7 +303,7 @@ impl<'a> Trainer<'a> {
     /// Looks at the validation records, and begins to average when the loss is no better
     /// than the best of all looks but the last `nonmono`.
     fn validate(&mut self, metrics: &mut Metrics) -> Result<(), Error> {
-        let value = self.valid_loss();
+        let value = self.valid_loss()?;
         metrics.log("valid/loss", value, self.step)?;
         self.show("valid", value);
         let losses = &mut self.progress.losses;
@@ -341,13 +325,14 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    fn valid_loss(&self) -> f64 {
-        loss::of_model(self.valid.iter(), &self.model).per_token()
+    fn valid_loss(&self) -> Result<f64, Error> {
+        let group = self.together.group();
+        Ok(loss::of_model_together(self.valid.iter(), &self.model, group)?.per_token())
     }
 
     /// Takes the averaged weights where they are better, and returns the loss.
     fn settle(&mut self, metrics: &mut Metrics) -> Result<f64, Error> {
-        let last = self.valid_loss();
+        let last = self.valid_loss()?;
         if self.average.is_empty() {
             return Ok(last);
         }
@@ -358,7 +343,7 @@ impl<'a> Trainer<'a> {
             .map(|(k, v)| (k, v.detach().copy()))
             .collect();
         set(&self.model, &self.average);
-        let averaged = loss::of_model(self.valid.iter(), &self.model).per_token();
+        let averaged = self.valid_loss()?;
         metrics.log("valid/loss_averaged", averaged, self.step)?;
         if averaged > last {
             set(&self.model, &own);
@@ -366,27 +351,30 @@ impl<'a> Trainer<'a> {
         Ok(averaged.min(last))
     }
 
-    fn checkpoint(&self) -> Checkpoint {
-        let mut tensors = Tensors::new();
+    /// Writes a checkpoint; of a group, rank 0 writes what all have.
+    fn publish(&self, checkpoints: &mut Checkpoints) -> Result<(), Error> {
+        let state = match &self.state {
+            None => Tensors::new(),
+            Some(own) => self.together.whole_of(own, self.stream.batch())?.tensors(),
+        };
+        if !self.together.group().is_first() {
+            return Ok(());
+        }
+        let mut tensors = state;
         for (name, tensor) in self.model.tensors() {
             tensors.insert(format!("model.{name}"), tensor);
         }
         for (name, tensor) in &self.average {
             tensors.insert(format!("average.{name}"), tensor.shallow_clone());
         }
-        if let Optim::Adam(adam) = &self.optim {
-            tensors.extend(adam.state("adam"));
-        }
-        if let Some(state) = &self.state {
-            tensors.extend(state.tensors());
-        }
-        Checkpoint {
+        tensors.extend(self.optim.state());
+        checkpoints.publish(&Checkpoint {
             step: self.step,
             seed: self.seed,
             fingerprint: self.fingerprint.clone(),
             state: serde_json::to_value(&self.progress).unwrap_or_default(),
             tensors,
-        }
+        })
     }
 }
 
@@ -399,18 +387,8 @@ pub fn untrained<'r>(
     device: Device,
 ) -> Model {
     let mut model = Model::new(&config.model, seed, device);
-    model.set_bias(&frequencies(records, config.model.vocab));
+    model.set_bias(&records::frequencies(records, config.model.vocab));
     model
-}
-
-/// The logarithm of each token's share, smoothed by one.
-fn frequencies<'r>(records: impl Iterator<Item = &'r Encoded>, vocab: i64) -> Vec<f32> {
-    let mut counts = vec![1f32; vocab as usize];
-    for &token in records.flat_map(|r| &r.numbers[1..]) {
-        counts[token as usize] += 1.0;
-    }
-    let total: f32 = counts.iter().sum();
-    counts.iter().map(|count| (count / total).ln()).collect()
 }
 
 /// Gives a network other weights of its own shapes.
@@ -420,31 +398,4 @@ fn set(model: &Model, weights: &Tensors) {
             tch::no_grad(|| variable.copy_(value));
         }
     }
-}
-
-fn stage(training: &Training, step: u64) -> Stage {
-    if step < training.pretrain_steps {
-        Stage::Pretrain
-    } else {
-        Stage::Tune
-    }
-}
-
-/// The learning rate of a step. Adam's rises for a moment and falls in a cosine to a
-/// twentieth, anew for tuning; SGD's stays.
-fn rate(training: &Training, step: u64) -> f64 {
-    if training.optimiser == Optimiser::NtAsgd {
-        return training.lr;
-    }
-    let (top, done, all) = match stage(training, step) {
-        Stage::Pretrain => (training.lr, step, training.pretrain_steps),
-        Stage::Tune => {
-            let before = training.pretrain_steps;
-            (training.tune_lr, step - before, training.steps - before)
-        }
-    };
-    let warm = (all / 20).clamp(1, 100);
-    let rise = (done + 1).min(warm) as f64 / warm as f64;
-    let fall = (std::f64::consts::PI * done as f64 / all.max(1) as f64).cos() / 2.0 + 0.5;
-    top * rise * (0.05 + 0.95 * fall)
 }
