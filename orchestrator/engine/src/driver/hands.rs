@@ -527,26 +527,21 @@ impl Hands {
             self.executor.clone(),
         );
         self.spawn_left("looking for who holds a claim", async move {
-            match executor.list(&id.run).await {
-                Ok(live) if !live.contains(&id) => {
-                    let left = left(&journal, &store, &*executor, id, Known::default());
-                    Ok(Vec::from_iter(left.await?))
-                }
-                Ok(_) => Ok(match journal.read_claim(&id).await? {
-                    Some(claim) => vec![Event::Attempt {
-                        id,
-                        news: AttemptNews::Claimed {
-                            nonce: claim.nonce,
-                            node: claim.host,
-                        },
-                    }],
-                    None => vec![],
-                }),
-                Err(error) => {
-                    tracing::warn!(attempt = %id, %error, "looking for who holds a claim");
-                    Ok(vec![])
-                }
+            if !ask(&*executor, &id.run).await.contains(&id) {
+                let known = Known::default();
+                let left = left_at_last(&journal, &store, &*executor, id, &known);
+                return Ok(vec![left.await?]);
             }
+            Ok(match journal.read_claim(&id).await? {
+                Some(claim) => vec![Event::Attempt {
+                    id,
+                    news: AttemptNews::Claimed {
+                        nonce: claim.nonce,
+                        node: claim.host,
+                    },
+                }],
+                None => vec![],
+            })
         });
     }
 
@@ -567,14 +562,8 @@ impl Hands {
                 // One that lives tells its own news.
                 return Ok(vec![]);
             }
-            loop {
-                let left = left(&journal, &store, &*executor, id.clone(), known.clone());
-                if let Some(event) = left.await? {
-                    return Ok(vec![event]);
-                }
-                // Nobody tells of it again.
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
+            let left = left_at_last(&journal, &store, &*executor, id, &known);
+            Ok(vec![left.await?])
         });
     }
 
@@ -595,8 +584,9 @@ impl Hands {
             }
             let live = ask(&*executor, &run).await;
             let mut events = Vec::new();
+            let known = Known::default();
             for id in open.into_iter().filter(|id| !live.contains(id)) {
-                events.extend(left(&journal, &store, &*executor, id, Known::default()).await?);
+                events.push(left_at_last(&journal, &store, &*executor, id, &known).await?);
             }
             Ok(events)
         });
@@ -702,6 +692,23 @@ async fn left(
         }
     };
     Ok(Some(Event::Attempt { id, news }))
+}
+
+/// [`left`], from an executor that is asked until it answers: nobody tells of it again.
+async fn left_at_last(
+    journal: &Journal,
+    store: &Store,
+    executor: &dyn Executor,
+    id: AttemptId,
+    known: &Known,
+) -> Result<Event, StoreError> {
+    loop {
+        let left = left(journal, store, executor, id.clone(), known.clone());
+        if let Some(event) = left.await? {
+            return Ok(event);
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
 }
 
 /// What lives, from an executor that is asked until it answers.

@@ -575,8 +575,10 @@ impl Conductor {
                         .truths
                         .get(&self.part.run)
                         .and_then(|truth| truth.end.as_ref());
-                    // One that learns late ends a run that was deleted; nobody reads that.
-                    if stands != Some(end) && !self.gone {
+                    // One that learns late ends a run that was deleted, or is being deleted;
+                    // nobody reads that.
+                    let going = self.gone || world.is_going(&self.part.run);
+                    if stands != Some(end) && !going {
                         let what = format!("a driver saw the end {end:?}, and {stands:?} stands");
                         world.violated(what);
                     }

@@ -91,17 +91,24 @@ impl World {
         }
     }
 
-    fn removes_of_run(&self, run: &RunId, rest: &[&str]) -> Result<(), String> {
+    fn removes_of_run(&mut self, run: &RunId, rest: &[&str]) -> Result<(), String> {
         let fail = |why: &str| Err(why.to_owned());
         let folder = format!("runs/{run}");
         let whole = self.objects.contains_key(&format!("{folder}/run.json"));
         let fate = self.fate(&folder);
         if let ["tombstone"] = rest {
+            // A younger one may go with the one before it that a slow driver kept: then the
+            // run stays.
+            let kept = self.kept.contains(run);
             return match fate {
                 Fate::Deleted { .. } if whole => fail("and its run.json stands"),
-                // A younger one may go with the one before it that a slow driver kept: then
-                // the run stays.
-                Fate::Marked { long_enough: true } if whole => fail("and nothing is decided"),
+                Fate::Marked { long_enough: true } if whole && !kept => {
+                    fail("and nothing is decided")
+                }
+                Fate::Kept => {
+                    self.kept.insert(run.clone());
+                    Ok(())
+                }
                 _ => Ok(()),
             };
         }

@@ -12,7 +12,7 @@ use auria_core::outcome::{Claim, EndRecord, LogRecord, Outcome, RunEnd};
 use auria_core::ticket::Ticket;
 use auria_store::runs::RunJson;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -122,6 +122,8 @@ pub(super) struct World {
     written: BTreeMap<String, u64>,
     /// When each tombstone came to stand, by its nonce.
     pub(super) marked: BTreeMap<String, u64>,
+    /// Runs of which a tombstone was taken away once they were to be kept.
+    pub(super) kept: BTreeSet<RunId>,
     /// How far the store's clock is ahead of everyone's, in milliseconds.
     pub(super) clock_skew_ms: i64,
     /// The longest grace of those who delete; none: nobody does.
@@ -193,6 +195,7 @@ impl World {
             objects: BTreeMap::new(),
             written: BTreeMap::new(),
             marked: BTreeMap::new(),
+            kept: BTreeSet::new(),
             clock_skew_ms: 0,
             longest_grace_ms: None,
             sent: BTreeMap::new(),

@@ -2,7 +2,7 @@
 //! attempts that lost, checkpoints that nobody restores, snapshots that no run names
 //! and what was cut short. Safe beside everything else, other collections included.
 
-use super::deletion::{self, Finished, Marked};
+use super::deletion::{self, Finished, Marked, Stage};
 use super::grave::{Clock, Grave, Verdict};
 use super::users::users;
 use super::{Assets, Freed, User, uploads};
@@ -162,11 +162,13 @@ struct Known {
     rest: Vec<String>,
 }
 
-/// A run that may be deleted: it has ended.
+/// A run that may be deleted.
 struct Candidate {
     run: RunId,
     /// The tombstone that stood then.
     tombstone: Option<Nonce>,
+    /// How far it was then.
+    stage: Stage,
 }
 
 struct Pass<'a> {
@@ -217,7 +219,7 @@ impl Pass<'_> {
             .try_collect()
             .await?;
         let mut left: Vec<Candidate> = looked.into_iter().flatten().collect();
-        // After that: each of these has ended, and registers nothing any more.
+        // After that: what has ended of these registers nothing any more.
         let assets = Assets::read(self.store).await?;
         let mut fates: BTreeMap<RunId, RunFate> = BTreeMap::new();
         // What one run used may go once it is gone itself.
@@ -251,7 +253,15 @@ impl Pass<'_> {
         let marked = Grave::of_run(&run).read(self.store, self.clock).await?;
         let tombstone = marked.map(|(tombstone, _)| tombstone.nonce);
         let is_one = tombstone.is_some() || self.is_old(&run).await?;
-        Ok(is_one.then_some(Candidate { run, tombstone }))
+        if !is_one {
+            return Ok(None);
+        }
+        let stage = Stage::of(self.store, &run).await?;
+        Ok(Some(Candidate {
+            run,
+            tombstone,
+            stage,
+        }))
     }
 
     /// What becomes of one run; none where it simply stays.
@@ -298,7 +308,7 @@ impl Pass<'_> {
             }
         }
         Ok(
-            match deletion::finish_at(store, run, assets, self.clock).await? {
+            match deletion::finish_at(store, run, candidate.stage, assets, self.clock).await? {
                 Finished::NotMarked => None,
                 Finished::Waits(left) => Some(RunFate {
                     left_ms: Some(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),

@@ -59,7 +59,7 @@ pub async fn mark(
     by: &str,
     grace: Duration,
 ) -> Result<Marked, StoreError> {
-    if !is_over(store, &run.run).await? {
+    if Stage::of(store, &run.run).await? == Stage::Driven {
         return Ok(Marked::NotEnded);
     }
     let users = users(store, &run.run, assets).await?;
@@ -80,10 +80,28 @@ pub async fn mark(
     Ok(Marked::Yes)
 }
 
-/// Whether nothing of the run can be running: it has ended, or was never driven.
-async fn is_over(store: &Store, run: &RunId) -> Result<bool, StoreError> {
-    let journal = Journal::new(store.clone(), run.clone());
-    Ok(journal.read_run_end().await?.is_some() || journal.read_log(1).await?.is_none())
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Nobody drove it yet.
+    Undriven,
+    /// It may be running.
+    Driven,
+    /// It has ended.
+    Ended,
+}
+
+impl Stage {
+    pub(super) async fn of(store: &Store, run: &RunId) -> Result<Self, StoreError> {
+        let journal = Journal::new(store.clone(), run.clone());
+        if journal.read_run_end().await?.is_some() {
+            return Ok(Self::Ended);
+        }
+        Ok(match journal.read_log(1).await? {
+            Some(_) => Self::Driven,
+            None => Self::Undriven,
+        })
+    }
 }
 
 /// Keeps a run that is driven though it is marked; whether it may go on.
@@ -126,15 +144,18 @@ pub async fn finish(store: &Store, run: &RunId) -> Result<Finished, StoreError> 
     if Grave::of_run(run).read(store, clock).await?.is_none() {
         return Ok(Finished::NotMarked);
     }
+    let before = Stage::of(store, run).await?;
     let assets = Assets::read(store).await?;
-    finish_at(store, run, &assets, clock).await
+    finish_at(store, run, before, &assets, clock).await
 }
 
-/// [`finish`], by a clock that was read before. The `assets` were read after the run had
-/// ended, as it has where a tombstone stood before: it registers none after that.
+/// [`finish`], by a clock that was read before. The `assets` were read after the run was at
+/// the stage `before`: one that has ended registers none any more. One that is marked may be
+/// driven all the same: who marked it may have been held up since it looked.
 pub(super) async fn finish_at(
     store: &Store,
     run: &RunId,
+    before: Stage,
     assets: &Assets,
     clock: Clock,
 ) -> Result<Finished, StoreError> {
@@ -163,7 +184,12 @@ pub(super) async fn finish_at(
             true => Vec::new(),
             false => users(store, run, assets).await?,
         };
-        let keep = !users.is_empty() || !is_over(store, run).await?;
+        let stays = match before {
+            Stage::Ended => false,
+            Stage::Undriven => Stage::of(store, run).await? != Stage::Undriven,
+            Stage::Driven => true,
+        };
+        let keep = !users.is_empty() || stays;
         let verdict = if keep { Verdict::Keep } else { Verdict::Delete };
         if grave.decide(store, &tombstone, verdict).await? == Verdict::Keep {
             grave.remove(store, &tombstone).await?;
