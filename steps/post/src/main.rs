@@ -1,6 +1,8 @@
 //! The program `auria-post`: the edge that reads arguments and environment, and prints.
 //!
-//! Everything else is in the library.
+//! Everything else is in the library; `social.rs` is the edge of what social networks see.
+
+mod social;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,7 +34,10 @@ Examples:
       --gallery s3://auria/gallery --out entry
 
   Write the page again, after an entry was removed by hand:
-    auria-post page --gallery ./gallery";
+    auria-post page --gallery ./gallery
+
+  Say what would be posted to Instagram and X, and what is missing:
+    auria-post publish --entry entry --records ./gallery --to instagram,x --dry-run";
 
 #[derive(Subcommand)]
 enum Command {
@@ -40,6 +45,12 @@ enum Command {
     Post(Post),
     /// Render the gallery's page from its entries
     Page(Page),
+    /// Post an entry to Instagram and X, once a day on each
+    Publish(social::Publish),
+    /// List the posts to social networks and how each stands
+    Posts(social::Posts),
+    /// Say how a post is that could not be looked up
+    Resolve(social::Resolve),
 }
 
 #[derive(Args)]
@@ -80,7 +91,7 @@ struct Page {
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("auria-post: {error:#}");
             ExitCode::FAILURE
@@ -88,7 +99,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> anyhow::Result<()> {
+fn run(cli: Cli) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -98,12 +109,15 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Page(arguments) => runtime.block_on(async {
             let shown = open(&arguments.gallery)?.render().await?;
             println!("{}: {shown} shown", arguments.gallery);
-            Ok(())
+            Ok(0)
         }),
+        Command::Publish(arguments) => runtime.block_on(social::publish(arguments)),
+        Command::Posts(arguments) => runtime.block_on(social::posts(arguments)),
+        Command::Resolve(arguments) => runtime.block_on(social::resolve(arguments)),
     }
 }
 
-async fn post(arguments: Post) -> anyhow::Result<()> {
+async fn post(arguments: Post) -> anyhow::Result<u8> {
     let folders = Folders {
         poem: &arguments.poem,
         painting: &arguments.painting,
@@ -122,15 +136,18 @@ async fn post(arguments: Post) -> anyhow::Result<()> {
     }
     work.write(&arguments.out)?;
     println!("{}", work.entry.caption);
-    Ok(())
+    Ok(0)
 }
 
 fn open(gallery: &str) -> anyhow::Result<Gallery> {
-    // object_store also takes names such as TOKEN or TIMEOUT for settings: only AWS_… are meant.
-    let options = std::env::vars_os()
+    Ok(Gallery::open(gallery, store_settings())?)
+}
+
+/// object_store also takes names such as TOKEN or TIMEOUT for settings: only AWS_… are meant.
+fn store_settings() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("AWS_"));
-    Ok(Gallery::open(gallery, options)?)
+        .filter(|(name, _)| name.starts_with("AWS_"))
 }
 
 fn now() -> anyhow::Result<String> {

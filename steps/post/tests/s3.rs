@@ -13,6 +13,10 @@ use auria_post::gallery::{Gallery, PAGE_FILE};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use object_store::ObjectStoreExt;
+use support::instagram::Instagram;
+use support::network::{Fault, Server};
+use support::posting::{Said, kill as kill_now, program, secrets};
+use support::x::X;
 use support::{all_at_once, post, shown, work};
 
 struct SeaweedFs {
@@ -153,4 +157,82 @@ async fn eight_processes_at_once_lose_no_entry_in_s3() {
         .await
         .unwrap();
     assert_eq!(entries.len(), 8);
+}
+
+#[tokio::test]
+async fn records_in_s3_post_once_and_instagram_fetches_by_a_signed_address() {
+    let root = tempfile::tempdir().unwrap();
+    let mut server = SeaweedFs::start(root.path());
+    server.wait_until_ready().await;
+    let gallery = "s3://auria/daily/gallery";
+    let work = work(root.path(), 1);
+    all_at_once(vec![post(&work, gallery, &server.environment)]);
+    let instagram = Server::start(Instagram::new());
+    let x = Server::start(X::new());
+    let publish = |day: &str, timeout: &str| {
+        let mut command = program("publish", gallery);
+        command
+            .args(["--to", "instagram,x", "--settle", "0", "--timeout", timeout])
+            .args(["--day", day])
+            .arg("--entry")
+            .arg(work.join("out"))
+            .env("AURIA_INSTAGRAM_URL", format!("{}/v24.0", instagram.origin))
+            .env("AURIA_X_URL", &x.origin)
+            .env_remove("AURIA_POST_PUBLIC_URL")
+            .envs(server.environment.iter().cloned());
+        command
+    };
+    let posts = || {
+        let count = instagram.api.lock().unwrap().posts.len();
+        (count, x.api.lock().unwrap().posts.len())
+    };
+    let run = |mut command: Command| {
+        let said = Said::of(command.output().unwrap());
+        for secret in secrets() {
+            assert!(!format!("{said:?}").contains(secret), "{said:?}");
+        }
+        said
+    };
+    let mut dry = publish("2026-11-30", "2");
+    dry.arg("--dry-run");
+    let said = run(dry);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("?(signed)"), "{said:?}");
+
+    let children: Vec<_> = (0..3)
+        .map(|_| publish("2026-11-30", "2").spawn().unwrap())
+        .collect();
+    for child in children {
+        let said = Said::of(child.wait_with_output().unwrap());
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    assert_eq!(posts(), (1, 1));
+
+    // One that is killed leaves its record with its name; it is taken over.
+    for (day, call, count) in [
+        ("2026-12-01", "media_publish", 2),
+        ("2026-12-02", "media", 3),
+    ] {
+        instagram.fault(call, Fault::HoldAfter);
+        let child = publish(day, "60").spawn().unwrap();
+        instagram.wait_until_held();
+        kill_now(child);
+        let said = run(publish(day, "2"));
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!(posts(), (count, count));
+    }
+    let mut listed = program("posts", gallery);
+    listed.envs(server.environment.iter().cloned());
+    let said = run(listed);
+    assert_eq!(said.out.matches(" posted ").count(), 6, "{said:?}");
+    // Records hold no secret and no signed address.
+    let store = server.store(gallery);
+    for network in ["instagram", "x"] {
+        let path = format!("daily/gallery/posts/2026-11-30/{network}.json");
+        let found = store.get(&path.into()).await.unwrap();
+        let text = String::from_utf8(found.bytes().await.unwrap().to_vec()).unwrap();
+        for secret in secrets() {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
 }

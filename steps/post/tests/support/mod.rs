@@ -6,6 +6,11 @@
     reason = "each test file uses a part of it"
 )]
 
+pub mod instagram;
+pub mod network;
+pub mod posting;
+pub mod x;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
