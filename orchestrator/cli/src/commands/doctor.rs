@@ -54,6 +54,7 @@ pub async fn doctor(global: &Global) -> Result<u8, Failure> {
         findings.extend([machine(), gpus(), shell(), runtime()]);
         findings.push(containers().await);
         findings.push(store(global, &config).await);
+        findings.extend(posting());
     }
     let bad = findings
         .iter()
@@ -154,6 +155,40 @@ fn runtime() -> Finding {
             detail: failure.to_string(),
             help: None,
         },
+    }
+}
+
+/// Whether the artist's posts to Instagram have what they need, where somebody set a part of it:
+/// Instagram fetches pictures itself.
+fn posting() -> Option<Finding> {
+    let is_set = |name| edge::variable(name).is_some();
+    let (user, token) = (
+        is_set("AURIA_INSTAGRAM_USER"),
+        is_set("AURIA_INSTAGRAM_TOKEN"),
+    );
+    let what = "posting";
+    let missing = |detail: &str, help: &str| Finding {
+        what,
+        verdict: Verdict::Missing,
+        detail: detail.to_owned(),
+        help: Some(help.to_owned()),
+    };
+    match (user, token) {
+        (false, false) => None,
+        (true, true) if is_set("AURIA_POST_PUBLIC_URL") => Some(Finding {
+            what,
+            verdict: Verdict::Good,
+            detail: "Instagram fetches pictures from AURIA_POST_PUBLIC_URL".to_owned(),
+            help: None,
+        }),
+        (true, true) => Some(missing(
+            "Instagram fetches pictures itself, and AURIA_POST_PUBLIC_URL is not set",
+            "set it to the https:// address under which the gallery is public; it is not needed where the gallery is in s3:// of a public endpoint (docs/posting.md)",
+        )),
+        _ => Some(missing(
+            "of AURIA_INSTAGRAM_USER and AURIA_INSTAGRAM_TOKEN one is not set",
+            "set both, or neither: `auria-post publish --dry-run` says what else is missing",
+        )),
     }
 }
 

@@ -144,7 +144,9 @@ async fn created(server: &Controller, args: &ScheduleCreate) -> Result<Value, Fa
         }
     };
     set.extend(args.set.iter().cloned());
-    let files = super::publish::bring(server, &from, args.pipeline.as_deref(), &set).await?;
+    // Checked as it would be at this moment.
+    let now = auria_server::schedules::at_moment(&set, crate::edge::now());
+    let files = super::publish::bring(server, &from, args.pipeline.as_deref(), &now).await?;
     body["set"] = json!(set);
     body["pipeline"] = json!(args.pipeline);
     body["missed"] = json!(args.missed);

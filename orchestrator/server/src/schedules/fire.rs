@@ -170,14 +170,19 @@ impl Schedules {
             self.api.nudge(earlier);
         }
         match &tick.run {
-            Some(run) => self.submit(schedule, run).await,
+            Some(run) => self.submit(schedule, run, due).await,
             None => Ok(()),
         }
     }
 
     /// Makes the run of a tick. What is wrong with the pipeline is told and not tried again.
-    async fn submit(&self, schedule: &Schedule, run: &RunId) -> Result<(), StoreError> {
-        match self.start(schedule, run).await {
+    async fn submit(
+        &self,
+        schedule: &Schedule,
+        run: &RunId,
+        due: Timestamp,
+    ) -> Result<(), StoreError> {
+        match self.start(schedule, run, due).await {
             Ok(_) => Ok(()),
             Err(NotTaken::Invalid { message, .. }) => {
                 tracing::error!(schedule = schedule.name, %run, message, "a tick came to no run");
@@ -190,8 +195,13 @@ impl Schedules {
         }
     }
 
-    /// Makes a run of the schedule's pipeline.
-    pub(super) async fn start(&self, schedule: &Schedule, run: &RunId) -> Result<RunId, NotTaken> {
+    /// Makes a run of the schedule's pipeline, for a tick that is due at this moment.
+    pub(super) async fn start(
+        &self,
+        schedule: &Schedule,
+        run: &RunId,
+        due: Timestamp,
+    ) -> Result<RunId, NotTaken> {
         let definition = &schedule.definition;
         let files = match (&definition.document, &definition.snapshot) {
             (Some(text), _) => Files::Text(text.clone()),
@@ -215,7 +225,7 @@ impl Schedules {
             files,
             pipeline: definition.pipeline.clone(),
             experiment: definition.experiment.clone(),
-            set: definition.set.clone(),
+            set: super::at_moment(&definition.set, due),
             force_rerun: false,
             by: schedule.by.clone(),
             internal: true,
@@ -300,12 +310,12 @@ impl Schedules {
                 Ok(record) if record.state == runs::RunState::Ready => {
                     let journal = Journal::new(store.clone(), run.clone());
                     if journal.read_run_end().await?.is_none() {
-                        self.submit(schedule, run).await?;
+                        self.submit(schedule, run, tick.due).await?;
                     }
                 }
-                Ok(_) => self.submit(schedule, run).await?,
+                Ok(_) => self.submit(schedule, run, tick.due).await?,
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    self.submit(schedule, run).await?;
+                    self.submit(schedule, run, tick.due).await?;
                 }
                 Err(error) => return Err(error),
             }

@@ -136,6 +136,26 @@ pub struct Tick {
     pub skipped: Option<String>,
 }
 
+/// Values of a schedule's pipeline at the moment when a tick is due: Azure ML's
+/// `${{creation_context.trigger_time}}`, and `${{creation_context.trigger_day}}`, the day in UTC
+/// as a number such as 20261130, which a seed can be. The same for whoever fires the tick.
+#[must_use]
+pub fn at_moment(set: &[String], due: Timestamp) -> Vec<String> {
+    let time = due.to_string();
+    let day: String = time
+        .chars()
+        .take_while(|letter| *letter != 'T')
+        .filter(char::is_ascii_digit)
+        .collect();
+    set.iter()
+        .map(|value| {
+            value
+                .replace("${{creation_context.trigger_time}}", &time)
+                .replace("${{creation_context.trigger_day}}", &day)
+        })
+        .collect()
+}
+
 /// A schedule could not be changed, or is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum ScheduleError {
@@ -287,4 +307,26 @@ pub async fn list(store: &Store) -> Result<Vec<Schedule>, ScheduleError> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_may_name_the_moment_of_their_tick() {
+        let set = [
+            "inputs.seed=${{creation_context.trigger_day}}".to_owned(),
+            "inputs.at=${{creation_context.trigger_time}}".to_owned(),
+            "inputs.mood=joy".to_owned(),
+        ];
+        assert_eq!(
+            at_moment(&set, Timestamp(1_796_080_666_000)),
+            [
+                "inputs.seed=20261130",
+                "inputs.at=2026-11-30T23:17:46.000Z",
+                "inputs.mood=joy"
+            ]
+        );
+    }
 }

@@ -249,8 +249,8 @@ impl Schedules {
     /// Makes a run now, for somebody who may: no tick, and no policy of ticks.
     pub(crate) async fn trigger(&self, name: &str, who: &Principal) -> Result<RunId, NotTaken> {
         let schedule = show(self.api.store(), name).await.map_err(refusal)?;
-        let run = new_run(name, self.access.now());
-        let run = self.start(&schedule, &run).await?;
+        let now = self.access.now();
+        let run = self.start(&schedule, &new_run(name, now), now).await?;
         self.note(who, "schedule.trigger", name).await;
         Ok(run)
     }
