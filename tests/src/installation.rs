@@ -100,12 +100,8 @@ fn programs_digest() -> Option<String> {
     Some(hasher.finalize().to_hex().to_string())
 }
 
-/// What docs/install.md says, step by step, with the manifests of this folder. What an earlier
-/// test left is taken away.
-///
-/// # Panics
-/// Where the controller does not come.
-pub fn install(cluster: &Cluster, manifests: &Path) {
+/// Takes away what an earlier test left.
+pub fn clear(cluster: &Cluster) {
     // Its controller may be gone, and then nobody takes the finalizers away.
     let runs = [
         "get",
@@ -135,6 +131,15 @@ pub fn install(cluster: &Cluster, manifests: &Path) {
         "--timeout=90s",
     ];
     let _ = cluster.try_kubectl(&words);
+}
+
+/// What docs/install.md says, step by step, with the manifests of this folder. What an earlier
+/// test left is taken away.
+///
+/// # Panics
+/// Where the controller does not come.
+pub fn install(cluster: &Cluster, manifests: &Path) {
+    clear(cluster);
     cluster.kubectl(&["create", "namespace", NAMESPACE]);
     let (bucket, prefix) = store();
     let mut secret = vec![

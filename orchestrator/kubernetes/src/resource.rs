@@ -43,8 +43,10 @@ pub const REFUSED: &str = "Refused";
 #[serde(rename_all = "camelCase")]
 pub struct PipelineRunSpec {
     /// The run's name in the store.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "self == oldSelf", "message": "a PipelineRun stays that of its run"}]))]
     pub run: String,
     /// Where its plan stands in the store.
+    #[schemars(extend("x-kubernetes-validations" = [{"rule": "self == oldSelf", "message": "the plan of a run never changes"}]))]
     pub plan: String,
     /// Whether it is to be canceled.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

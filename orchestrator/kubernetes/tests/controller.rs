@@ -34,6 +34,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
 use resources::*;
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -481,8 +482,20 @@ async fn a_run_is_canceled_by_its_resource(mut world: World) {
         .await
         .unwrap();
     world.phase_is(&run, "Canceled").await;
-    let resource = world.runs.get(&names::resource_name(&run)).await.unwrap();
+    let name = names::resource_name(&run);
+    let resource = world.runs.get(&name).await.unwrap();
     assert_eq!(resource.status.unwrap().conditions[0].status, "False");
+    // Which run it is of was said once.
+    for other in [
+        json!({"run": "stop_2"}),
+        json!({"plan": "runs/stop_2/run.json"}),
+    ] {
+        let other = Patch::Merge(json!({"spec": other}));
+        let params = PatchParams::default();
+        let changed = world.runs.patch(&name, &params, &other);
+        let refused = changed.await.unwrap_err().to_string();
+        assert!(refused.contains("Invalid value"), "{refused}");
+    }
 }
 
 async fn a_killed_replica_is_taken_over_and_nothing_runs_twice(mut world: World) {

@@ -1,6 +1,8 @@
 //! A connection that is given up where its other side takes nothing any more: what waits to
 //! be sent holds memory and a turn. What comes is bounded elsewhere: headers by the server
-//! of HTTP, bodies where they are read. It knows nothing of what goes over it.
+//! of HTTP, bodies where they are read. And so many at once: each holds a file of the process,
+//! and one without files cannot even write what it has accepted. It knows nothing of what goes
+//! over it.
 
 use crate::body::{LEAST, STALL};
 use axum_server::accept::Accept;
@@ -8,14 +10,27 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
-/// Accepts what another does, and watches it.
+/// Accepts what another does, while there is room, and watches it.
 #[derive(Clone)]
-pub(crate) struct Watched<A>(pub(crate) A);
+pub(crate) struct Watched<A> {
+    inner: A,
+    room: Arc<Semaphore>,
+}
+
+impl<A> Watched<A> {
+    /// `most` connections at once: one more is closed unheard.
+    pub(crate) fn new(inner: A, most: usize) -> Self {
+        let room = Arc::new(Semaphore::new(most));
+        Self { inner, room }
+    }
+}
 
 impl<A, I, S> Accept<I, S> for Watched<A>
 where
@@ -27,10 +42,17 @@ where
     type Future = BoxFuture<'static, io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: I, service: S) -> Self::Future {
-        let accepted = self.0.accept(stream, service);
+        let Ok(place) = self.room.clone().try_acquire_owned() else {
+            return async { Err(io::Error::other("too many connections")) }.boxed();
+        };
+        let accepted = self.inner.accept(stream, service);
         async move {
             let (stream, service) = accepted.await?;
-            Ok((Moving::new(stream, STALL), service))
+            let moving = Moving {
+                _place: Some(place),
+                ..Moving::new(stream, STALL)
+            };
+            Ok((moving, service))
         }
         .boxed()
     }
@@ -43,6 +65,8 @@ pub(crate) struct Moving<I> {
     /// Until when [`LEAST`] must go, while something waits.
     until: Option<Pin<Box<Sleep>>>,
     went: usize,
+    /// Among all connections.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl<I> Moving<I> {
@@ -52,6 +76,7 @@ impl<I> Moving<I> {
             stall,
             until: None,
             went: 0,
+            _place: None,
         }
     }
 

@@ -1,145 +1,166 @@
-//! The baseline: an interpolated Kneser-Ney trigram model (Kneser and Ney 1995; Chen and
-//! Goodman 1999, interpolated form, one discount an order) over the same tokens.
+//! The baseline: an interpolated modified Kneser-Ney 5-gram (Chen and Goodman 1999, equation
+//! 21: three discounts an order) over the same tokens, counted as KenLM counts (Heafield et
+//! al. 2013): what begins with a record's beginning keeps its own count at every order.
 
 use std::collections::HashMap;
 
 use crate::vocab::{Encoded, Vocab};
 
 /// What the baseline is, for reports.
-pub const NAME: &str = "interpolated Kneser-Ney trigram over the same tokens";
+pub const NAME: &str = "interpolated modified Kneser-Ney 5-gram over the same tokens";
 
-/// How often things were seen after a context.
-#[derive(Debug, Default, Clone, Copy)]
+/// Tokens of the longest n-gram.
+const ORDER: usize = 5;
+/// Bits of a token in a key: five fit.
+const BITS: usize = 21;
+/// A beginning or the end of a record, which is never predicted or never a context alone.
+const NEVER_PREDICTED: f64 = 3.0;
+
+/// What was seen after a context.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct After {
-    total: u32,
-    kinds: u32,
+    /// All of it.
+    total: u64,
+    /// Kinds of tokens that were seen once, twice, and more often.
+    kinds: [u32; 3],
+}
+
+/// The n-grams of one length.
+#[derive(Debug, Default)]
+struct Order {
+    /// How often each was seen; below the longest, after how many tokens.
+    counts: HashMap<u128, u32>,
+    /// By all tokens but the last.
+    after: HashMap<u128, After>,
+    /// Of what was seen once, twice, and more often.
+    discounts: [f64; 3],
 }
 
 /// The model.
 #[derive(Debug)]
 pub struct Ngram {
-    trigrams: HashMap<u64, u32>,
-    after_two: HashMap<u64, After>,
-    /// In how many contexts a bigram was seen.
-    bigrams: HashMap<u64, u32>,
-    after_one: HashMap<u64, After>,
-    /// In how many contexts a token was seen.
-    unigrams: HashMap<u64, u32>,
-    after_none: After,
-    discounts: [f64; 3],
+    /// From one token to five.
+    orders: [Order; ORDER],
+    /// Tokens that may follow.
     choices: f64,
 }
 
-fn key(tokens: &[i64]) -> u64 {
-    tokens.iter().fold(0, |key, &t| key << 21 | t as u64)
+fn key(tokens: &[i64]) -> u128 {
+    let bits = |&token: &i64| u128::try_from(token).unwrap_or(0);
+    tokens
+        .iter()
+        .fold(0, |key, token| key << BITS | bits(token))
 }
 
 impl Ngram {
     /// Counts the records.
     pub fn train<'a>(records: impl Iterator<Item = &'a Encoded>, vocab: &Vocab) -> Self {
-        let mut trigrams: HashMap<u64, u32> = HashMap::new();
+        let mut seen: [HashMap<u128, u32>; ORDER] = Default::default();
         for record in records {
-            for window in padded(record).windows(3) {
-                *trigrams.entry(key(window)).or_default() += 1;
+            let numbers = &record.numbers;
+            for end in 1..numbers.len() {
+                let longest = ORDER.min(end + 1);
+                // What reaches back to the beginning is whole there: it counts as often as it
+                // is said, whatever its length.
+                let window = &numbers[end + 1 - longest..=end];
+                *seen[longest - 1].entry(key(window)).or_default() += 1;
             }
         }
-        let mut bigrams: HashMap<u64, u32> = HashMap::new();
-        let mut after_two: HashMap<u64, After> = HashMap::new();
-        for (trigram, count) in &trigrams {
-            *bigrams.entry(trigram & LAST_TWO).or_default() += 1;
-            let after = after_two.entry(trigram >> 21).or_default();
-            after.total += count;
-            after.kinds += 1;
+        let mut orders: [Order; ORDER] = Default::default();
+        let mut longer: Option<HashMap<u128, u32>> = None;
+        for (place, own) in seen.into_iter().enumerate().rev() {
+            let mut counts = own;
+            let mask = (1_u128 << (BITS * (place + 1))) - 1;
+            for ngram in longer.iter().flat_map(HashMap::keys) {
+                *counts.entry(ngram & mask).or_default() += 1;
+            }
+            orders[place] = Order::of(counts);
+            longer = Some(orders[place].counts.clone());
         }
-        let mut unigrams: HashMap<u64, u32> = HashMap::new();
-        let mut after_one: HashMap<u64, After> = HashMap::new();
-        for (bigram, count) in &bigrams {
-            *unigrams.entry(bigram & LAST_ONE).or_default() += 1;
-            let after = after_one.entry(bigram >> 21).or_default();
-            after.total += count;
-            after.kinds += 1;
-        }
-        let after_none = After {
-            total: unigrams.values().sum(),
-            kinds: unigrams.len() as u32,
-        };
-        let discounts = [discount(&unigrams), discount(&bigrams), discount(&trigrams)];
-        // The beginnings of records are never predicted.
-        let choices = vocab.len() as f64 - 3.0;
         Self {
-            trigrams,
-            after_two,
-            bigrams,
-            after_one,
-            unigrams,
-            after_none,
-            discounts,
-            choices,
+            orders,
+            choices: vocab.len() as f64 - NEVER_PREDICTED,
         }
     }
 
-    /// The probability of `w` after `u v`.
-    pub fn probability(&self, u: i64, v: i64, w: i64) -> f64 {
-        let [d1, d2, d3] = self.discounts;
-        let uniform = 1.0 / self.choices;
-        let one = level(
-            count(&self.unigrams, key(&[w])),
-            Some(&self.after_none),
-            d1,
-            uniform,
-        );
-        let two = level(
-            count(&self.bigrams, key(&[v, w])),
-            self.after_one.get(&key(&[v])),
-            d2,
-            one,
-        );
-        level(
-            count(&self.trigrams, key(&[u, v, w])),
-            self.after_two.get(&key(&[u, v])),
-            d3,
-            two,
-        )
+    /// The probability of `next` after the last tokens of a record.
+    pub fn probability(&self, context: &[i64], next: i64) -> f64 {
+        let mut probability = 1.0 / self.choices;
+        let longest = (ORDER - 1).min(context.len());
+        for (length, order) in (0..=longest).zip(&self.orders) {
+            let context = &context[context.len() - length..];
+            let Some(after) = order.after.get(&key(context)) else {
+                // Nor was any longer one.
+                break;
+            };
+            let ngram = key(context) << BITS | key(&[next]);
+            probability = order.level(ngram, after, probability);
+        }
+        probability
     }
 
     /// The loss of a record in nats, without the spelling of unknown words.
     pub fn nats(&self, record: &Encoded) -> f64 {
-        padded(record)
-            .windows(3)
-            .map(|w| -self.probability(w[0], w[1], w[2]).ln())
+        let numbers = &record.numbers;
+        (1..numbers.len())
+            .map(|end| -self.probability(&numbers[..end], numbers[end]).ln())
             .sum()
     }
 }
 
-const LAST_ONE: u64 = (1 << 21) - 1;
-const LAST_TWO: u64 = (1 << 42) - 1;
-
-/// The beginning stands twice, so that the first word has two tokens before it.
-fn padded(record: &Encoded) -> Vec<i64> {
-    let mut all = vec![record.numbers[0]];
-    all.extend(&record.numbers);
-    all
+/// Which discount a count takes.
+fn class(count: u32) -> usize {
+    count.clamp(1, 3) as usize - 1
 }
 
-fn count(counts: &HashMap<u64, u32>, key: u64) -> f64 {
-    f64::from(counts.get(&key).copied().unwrap_or(0))
-}
-
-fn level(count: f64, after: Option<&After>, discount: f64, lower: f64) -> f64 {
-    match after {
-        Some(after) if after.total > 0 => {
-            let (total, kinds) = (f64::from(after.total), f64::from(after.kinds));
-            ((count - discount).max(0.0) + discount * kinds * lower) / total
+impl Order {
+    fn of(counts: HashMap<u128, u32>) -> Self {
+        let mut after: HashMap<u128, After> = HashMap::new();
+        let mut seen = [0.0; 4];
+        for (ngram, &count) in &counts {
+            let after = after.entry(ngram >> BITS).or_default();
+            after.total += u64::from(count);
+            after.kinds[class(count)] += 1;
+            if let Some(seen) = seen.get_mut(count as usize - 1) {
+                *seen += 1.0;
+            }
         }
-        _ => lower,
+        Self {
+            counts,
+            after,
+            discounts: discounts(seen),
+        }
+    }
+
+    fn level(&self, ngram: u128, after: &After, lower: f64) -> f64 {
+        let count = self.counts.get(&ngram).copied().unwrap_or(0);
+        let left = match count {
+            0 => 0.0,
+            count => f64::from(count) - self.discounts[class(count)],
+        };
+        let kinds = after.kinds.iter().zip(self.discounts);
+        let freed: f64 = kinds.map(|(&kinds, d)| f64::from(kinds) * d).sum();
+        (left + freed * lower) / after.total as f64
     }
 }
 
-/// n1 / (n1 + 2 n2), where n1 and n2 count what was seen once and twice.
-fn discount(counts: &HashMap<u64, u32>) -> f64 {
-    let seen = |n: u32| counts.values().filter(|&&c| c == n).count() as f64;
-    let (n1, n2) = (seen(1), seen(2));
-    if n1 > 0.0 { n1 / (n1 + 2.0 * n2) } else { 0.5 }
+/// Chen and Goodman's estimate, from how many n-grams were seen once, twice, three and four
+/// times. Where too few were, KenLM's stand-ins.
+fn discounts(seen: [f64; 4]) -> [f64; 3] {
+    let [one, two, three, four] = seen;
+    let y = one / (one + 2.0 * two);
+    let found = [
+        1.0 - 2.0 * y * two / one,
+        2.0 - 3.0 * y * three / two,
+        3.0 - 4.0 * y * four / three,
+    ];
+    let most = [1.0, 2.0, 3.0];
+    let fits = |(d, most): (&f64, f64)| (0.0..=most).contains(d);
+    if found.iter().zip(most).all(fits) {
+        found
+    } else {
+        [0.5, 1.0, 1.5]
+    }
 }
 
 #[cfg(test)]
@@ -147,23 +168,70 @@ mod tests {
     use super::*;
     use crate::data::Record;
 
-    #[test]
-    fn probabilities_add_up_to_one_and_seen_things_are_likelier() {
-        let records: Vec<Record> = ["the moon / the pond / rests", "the moon / a pond / sleeps"]
+    fn encoded(lines: &[&str]) -> (Vocab, Vec<Encoded>) {
+        let records: Vec<Record> = lines
             .iter()
             .map(|l| Record::parse(&format!("poem\t{l}")).unwrap())
             .collect();
         let vocab = Vocab::build(records.iter(), &[], 100, 1);
-        let encoded: Vec<_> = records.iter().map(|r| vocab.encode(r)).collect();
+        let encoded = records.iter().map(|r| vocab.encode(r)).collect();
+        (vocab, encoded)
+    }
+
+    #[test]
+    fn probabilities_add_up_to_one_and_seen_things_are_likelier() {
+        let (vocab, encoded) = encoded(&[
+            "the moon / the pond / rests",
+            "the moon / a pond / sleeps",
+            "the moon / the pond / sleeps again",
+        ]);
         let ngram = Ngram::train(encoded.iter(), &vocab);
         let predicted = || (0..vocab.len() as i64).filter(|t| !(3..6).contains(t));
-        for (u, v) in [(3, 3), (3, 13), (13, 14), (19, 19)] {
-            let sum: f64 = predicted().map(|w| ngram.probability(u, v, w)).sum();
-            assert!((sum - 1.0).abs() < 1e-9, "{u} {v}: {sum}");
-        }
         let of = |w: &str| vocab.number(w).unwrap();
-        let after_the = |w| ngram.probability(3, of("the"), of(w));
+        let contexts: [&[i64]; 6] = [
+            &[3],
+            &[3, of("the")],
+            &[3, of("the"), of("moon"), 1],
+            &[3, of("the"), of("moon"), 1, of("the")],
+            &[of("again"), of("again"), of("again"), of("moon")],
+            &[],
+        ];
+        for context in contexts {
+            let sum: f64 = predicted().map(|w| ngram.probability(context, w)).sum();
+            assert!((sum - 1.0).abs() < 1e-9, "{context:?}: {sum}");
+        }
+        let after_the = |w| ngram.probability(&[3, of("the")], of(w));
         assert!(after_the("moon") > after_the("pond") && after_the("pond") > after_the("sleeps"));
         assert!(ngram.nats(&encoded[0]) < 7.0 * (vocab.len() as f64).ln());
+    }
+
+    #[test]
+    fn counts_below_the_longest_are_of_what_stands_before() {
+        let (vocab, encoded) = encoded(&["a moon / a moon / a moon", "one moon / two / one pond"]);
+        let ngram = Ngram::train(encoded.iter(), &vocab);
+        let of = |w: &str| vocab.number(w).unwrap();
+        let count = |tokens: &[i64]| ngram.orders[tokens.len() - 1].counts.get(&key(tokens));
+        // Said four times: after `a`, after `one`.
+        assert_eq!(count(&[of("moon")]), Some(&2));
+        // Said three times: after a beginning, after a line's end.
+        assert_eq!(count(&[of("a"), of("moon")]), Some(&2));
+        // What begins a record counts as often as it is said.
+        assert_eq!(count(&[3, of("a")]), Some(&1));
+        assert_eq!(count(&[3, of("a"), of("moon"), 1]), Some(&1));
+        // The longest, too.
+        assert_eq!(
+            count(&[of("a"), of("moon"), 1, of("a"), of("moon")]),
+            Some(&2)
+        );
+    }
+
+    #[test]
+    fn discounts_are_chen_and_goodmans() {
+        // n1 .. n4 = 100, 40, 20, 12: Y = 100 / 180.
+        let [one, two, more] = discounts([100.0, 40.0, 20.0, 12.0]);
+        assert!((one - 5.0 / 9.0).abs() < 1e-12, "{one}");
+        assert!((two - (2.0 - 5.0 / 6.0)).abs() < 1e-12, "{two}");
+        assert!((more - (3.0 - 4.0 / 3.0)).abs() < 1e-12, "{more}");
+        assert_eq!(discounts([1.0, 0.0, 0.0, 0.0]), [0.5, 1.0, 1.5]);
     }
 }

@@ -1,12 +1,10 @@
 //! `cargo xtask bench cluster`: steps on the test cluster beside bare Pods that do the same, and the
 //! project's goals for them. What is measured stands in `tests/tests/cluster_measures`.
 
-use anyhow::Context;
 use clap::Args;
-use serde_json::Value;
 
-use super::Output;
-use super::figures::{Figures, Sample, Unit};
+use super::figures::Figures;
+use super::{Output, measured};
 use crate::on_cluster;
 use crate::programs::Program;
 
@@ -45,14 +43,8 @@ impl Cluster {
         program: &Program,
         mut variables: Vec<(&'static str, String)>,
     ) -> anyhow::Result<()> {
-        let folder = tempfile::tempdir().context("cannot make a folder for the numbers")?;
-        let file = folder.path().join("numbers.json");
-        variables.push(("AURIA_MEASURES", file.display().to_string()));
         variables.push(("AURIA_MEASURES_ROUNDS", self.rounds.to_string()));
-        program.run(&variables)?;
-        let text = std::fs::read_to_string(&file).context("nothing was measured")?;
-        let numbers: Value = serde_json::from_str(&text).context("the numbers are no JSON")?;
-        let mut figures = read(&numbers);
+        let mut figures = measured::by(program, variables)?;
         figures.compare(OURS);
         goals(&mut figures);
         match self.output {
@@ -61,41 +53,6 @@ impl Cluster {
         }
         Ok(())
     }
-}
-
-/// What was measured; values of the same work and program are one sample.
-fn read(numbers: &Value) -> Figures {
-    let mut figures = Figures::default();
-    for line in numbers.as_array().into_iter().flatten() {
-        let text = |name: &str| line[name].as_str().unwrap_or_default();
-        let unit = match text("unit") {
-            "s" => Unit::Seconds,
-            "ms" => Unit::Milliseconds,
-            "MiB" => Unit::Mebibytes,
-            _ => Unit::Times,
-        };
-        let values = line["values"].as_array().into_iter().flatten();
-        let sample: Sample = values.filter_map(Value::as_f64).collect();
-        let (work, program) = (text("work"), text("program"));
-        let known = figures
-            .lines
-            .iter_mut()
-            .find(|line| line.work == work && line.program == program);
-        match known {
-            Some(known) => known.sample.extend(&sample),
-            None => figures.add(work, program, unit, sample),
-        }
-    }
-    // Programs of one work stand together.
-    let mut order: Vec<String> = Vec::new();
-    for line in &figures.lines {
-        if !order.contains(&line.work) {
-            order.push(line.work.clone());
-        }
-    }
-    let place = |work: &str| order.iter().position(|one| one == work);
-    figures.lines.sort_by_key(|line| place(&line.work));
-    figures
 }
 
 /// What the project wants of itself.
@@ -148,13 +105,13 @@ fn goals(figures: &mut Figures) {
 
 #[cfg(test)]
 mod tests {
-    use super::{goals, read};
+    use super::{goals, measured};
     use serde_json::json;
 
     #[test]
     fn rounds_of_one_work_are_one_sample_and_goals_follow_them() {
         let line = |work: &str, program: &str, unit: &str, value: f64| json!({"work": work, "program": program, "unit": unit, "values": [value]});
-        let mut figures = read(&json!([
+        let mut figures = measured::read(&json!([
             line("a Pod's creation to its process", "bare Pods", "ms", 500.0),
             line("chain of 10 steps", "bare Pods", "s", 20.0),
             line("chain of 10 steps", "auria-pipeline", "s", 7.0),

@@ -7,8 +7,10 @@ mod cluster;
 mod figures;
 mod floor;
 mod local;
+mod measured;
 mod peers;
 mod scale;
+mod server;
 mod transfers;
 mod work;
 
@@ -32,6 +34,9 @@ enum What {
     /// The cost of steps on the test cluster, beside bare Pods
     #[command(after_help = cluster::HELP)]
     Cluster(cluster::Cluster),
+    /// Works by an endpoint, warm and cold; lists, logs and memory of `serve`
+    #[command(after_help = server::HELP)]
+    Server(server::Server),
 }
 
 /// How results are printed.
@@ -48,6 +53,7 @@ impl Bench {
         match &self.what {
             What::Local(local) => local.run(),
             What::Cluster(cluster) => cluster.run(),
+            What::Server(server) => server.run(),
         }
     }
 }

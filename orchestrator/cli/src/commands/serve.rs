@@ -31,6 +31,7 @@ use auria_server::submission::{
 };
 use auria_store::runs::{self, RunJson, RunState, Submitter};
 use auria_store::{Access as StoreAccess, ErrorKind, Store, snapshot};
+use nix::sys::resource::{Resource, getrlimit};
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
@@ -142,7 +143,7 @@ pub async fn serve(global: &Global, args: &Serve) -> Result<u8, Failure> {
         router = router.merge(auria.router());
     }
     let limits = Limits::new(access.clone());
-    let mut port = Listening::plain(listener, limits.around(router))
+    let mut port = Listening::plain(listener, limits.around(router), connections())
         .map_err(|error| Failure::unreachable(format!("listening on {}: {error}", args.listen)))?;
     let left = OwnToken::leave(port.address(), &own)?;
     eprintln!("serves {url} at http://{}", port.address());
@@ -504,4 +505,11 @@ fn unavailable(why: &(impl std::fmt::Display + ?Sized)) -> NotSubmitted {
     NotSubmitted::Unavailable {
         message: why.to_string(),
     }
+}
+
+/// Connections at once: half of the files that this process may have open. The others are for
+/// what it answers with, and for the runs that it drives.
+fn connections() -> usize {
+    let soft = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(soft / 2).unwrap_or(usize::MAX)
 }

@@ -21,7 +21,7 @@ const LETTER: u64 = 7;
 /// Parts of a step's time, in their order: how each is drawn and named.
 const PARTS: [(&str, &str); 5] = [
     ("queued", "waiting for room"),
-    ("other", "scheduling, pulling"),
+    ("other", "getting a place, pulling"),
     ("fetched", "fetching inputs"),
     ("ran", "the command"),
     ("published", "publishing outputs"),
