@@ -166,16 +166,13 @@ pub async fn read(store: &Store, run: &RunId) -> Result<RunJson, StoreError> {
 /// # Errors
 /// Where the store cannot be read.
 pub async fn list_recent(store: &Store, limit: usize) -> Result<Vec<RecentRun>, StoreError> {
-    let mut keys: Vec<_> = store
-        .list(&layout::recent_runs())
-        .await?
-        .into_iter()
-        .map(|meta| meta.location)
-        .collect();
-    keys.sort();
-    keys.truncate(limit);
-    futures::stream::iter(keys)
-        .map(|key| async move { store.read_json(&key).await })
+    let folder = layout::recent_runs();
+    let names = store.first_names(&folder, None, limit).await?;
+    futures::stream::iter(names)
+        .map(|name| {
+            let key = folder.clone().join(name.as_str());
+            async move { store.read_json(&key).await }
+        })
         .buffered(REQUESTS)
         // One that was deleted since it was listed is not there any more.
         .try_filter_map(|found| async move { Ok(found) })

@@ -423,6 +423,55 @@ impl Store {
         .await
     }
 
+    /// The first `most` objects right below `prefix` in the order of their names, after the
+    /// one that is named `after`. On a bucket nothing beyond them is listed; of a folder
+    /// names alone are read.
+    ///
+    /// # Errors
+    /// Where the store cannot be listed.
+    pub async fn first_names(
+        &self,
+        prefix: &StorePath,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        if let Some(root) = self.root() {
+            let folder = root.join(prefix.as_ref());
+            let names = tokio::task::spawn_blocking(move || file_names(&folder)).await;
+            let names = names.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            let names = names.map_err(|source| {
+                let error = object_store::Error::Generic {
+                    store: "LocalFileSystem",
+                    source: Box::new(source),
+                };
+                sort_plain("list", prefix, error)
+            })?;
+            return Ok(firsts(names, after, most));
+        }
+        if self.bucket().is_none() {
+            let found = self.list(prefix).await?;
+            let names = found.iter().filter_map(|meta| meta.location.filename());
+            return Ok(firsts(names.map(str::to_owned).collect(), after, most));
+        }
+        again(|| async {
+            let found = match after {
+                Some(after) => {
+                    let offset = prefix.clone().join(after);
+                    self.inner.records.list_with_offset(Some(prefix), &offset)
+                }
+                None => self.inner.records.list(Some(prefix)),
+            };
+            let found: Vec<ObjectMeta> = found
+                .take(most)
+                .try_collect()
+                .await
+                .map_err(|error| sort_plain("list", prefix, error))?;
+            let names = found.iter().filter_map(|meta| meta.location.filename());
+            Ok(names.map(str::to_owned).collect())
+        })
+        .await
+    }
+
     /// The names right below `prefix` that have more below them.
     ///
     /// # Errors
@@ -614,4 +663,37 @@ pub(crate) fn encode(path: &StorePath, record: &impl Serialize) -> Result<Bytes,
 pub(crate) fn decode<T: DeserializeOwned>(path: &StorePath, bytes: &[u8]) -> Result<T, StoreError> {
     serde_json::from_slice(bytes)
         .map_err(|error| StoreError::corrupt(path, std::any::type_name::<T>(), error))
+}
+
+/// The names of a folder's files, in no order; none where there is no such folder.
+fn file_names(folder: &Path) -> std::io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string()
+            // What is still being written has another name.
+            && !name.contains('#')
+            && entry.file_type()?.is_file()
+        {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn firsts(mut names: Vec<String>, after: Option<&str>, most: usize) -> Vec<String> {
+    if let Some(after) = after {
+        names.retain(|name| name.as_str() > after);
+    }
+    if names.len() > most {
+        names.select_nth_unstable(most);
+        names.truncate(most);
+    }
+    names.sort_unstable();
+    names
 }

@@ -5,6 +5,7 @@ use crate::{Numbers, resident, setting};
 use auria_tests::Context;
 use auria_tests::server::{Server, over};
 use serde_json::json;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -94,9 +95,22 @@ impl Endpoints {
     }
 }
 
-/// The artist's pipeline with pictures of a size, its files found from anywhere.
+/// The artist's pipeline with pictures of a size, in a folder with the files that it names.
 fn pipeline(context: &Context, name: &str, pixels: u32, warm: bool) -> String {
     let project = auria_tests::project();
+    for part in [
+        "steps/haiku/weights",
+        "steps/paint/weights",
+        "steps/style/weights",
+        "steps/style/gallery",
+        "steps/post/post.yml",
+    ] {
+        let to = context.path().join(name).join(part);
+        std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
+        let mut copy = Command::new("cp");
+        copy.arg("-r").arg(project.join(part)).arg(&to);
+        assert!(copy.status().is_ok_and(|status| status.success()), "{part}");
+    }
     let file = project.join("pipelines.yaml");
     let text = std::fs::read_to_string(file).expect("pipelines.yaml");
     let gallery = context.path().join("gallery");
@@ -106,13 +120,12 @@ fn pipeline(context: &Context, name: &str, pixels: u32, warm: bool) -> String {
             "auria-paint paint ",
             &format!("auria-paint paint --size {pixels} "),
         )
-        .replace("path: ./gallery", &format!("path: {}", gallery.display()))
-        .replace("./steps/", &format!("{}/steps/", project.display()));
+        .replace("path: ./gallery", &format!("path: {}", gallery.display()));
     if !warm {
         let lines = text.lines().filter(|line| !line.contains("keep_warm:"));
         text = lines.collect::<Vec<_>>().join("\n");
     }
-    let path = format!("{name}.yaml");
+    let path = format!("{name}/pipelines.yaml");
     context.write(&path, &text);
     path
 }

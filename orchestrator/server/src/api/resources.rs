@@ -90,20 +90,14 @@ pub(crate) async fn page(api: &Api, query: &ListQuery) -> Result<Page, Refusal> 
         ));
     }
     let store = api.store();
-    let listed = store.list(&layout::recent_runs()).await;
-    let listed = listed.map_err(|error| Refusal::of(&error))?;
-    let mut keys: Vec<String> = listed
-        .iter()
-        .filter_map(|meta| meta.location.filename().map(str::to_owned))
-        .collect();
-    keys.sort();
-    if let Some(after) = &query.after {
-        let begins = keys.partition_point(|key| key <= after);
-        keys.drain(..begins);
-    }
-    let looked_at = keys.len().min(LOOKED_AT);
-    let more = keys.len() > looked_at;
-    keys.truncate(looked_at);
+    let folder = layout::recent_runs();
+    // One more than is looked at says whether there are more.
+    let mut keys = store
+        .first_names(&folder, query.after.as_deref(), LOOKED_AT + 1)
+        .await
+        .map_err(|error| Refusal::of(&error))?;
+    let more = keys.len() > LOOKED_AT;
+    keys.truncate(LOOKED_AT);
     let last_looked = keys.last().cloned();
     let wanted = |run: &RecentRun| {
         query
@@ -115,7 +109,6 @@ pub(crate) async fn page(api: &Api, query: &ListQuery) -> Result<Page, Refusal> 
                 .as_ref()
                 .is_none_or(|name| run.pipeline == *name)
     };
-    let folder = layout::recent_runs();
     let mut found = std::pin::pin!(
         futures::stream::iter(keys)
             .map(|key| {

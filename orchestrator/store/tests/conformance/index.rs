@@ -45,6 +45,27 @@ pub(crate) async fn runs_are_found(store: Store) {
         ("auria-kathi", created[3].created)
     );
 
+    // Page by page, each is there once.
+    let folder = auria_store::layout::recent_runs();
+    let (mut paged, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.first_names(&folder, after.as_deref(), 3).await;
+        let page = page.unwrap();
+        assert!(page.len() <= 3);
+        let Some(last) = page.last() else { break };
+        after = Some(last.clone());
+        paged.extend(page);
+    }
+    let listed = store.list(&folder).await.unwrap();
+    let listed = listed.iter().filter_map(|meta| meta.location.filename());
+    let mut listed: Vec<_> = listed.map(str::to_owned).collect();
+    listed.sort();
+    assert_eq!(paged, listed);
+    assert_eq!(paged.len(), 4);
+    let nothing = auria_store::StorePath::from("nothing/there");
+    let nothing = store.first_names(&nothing, None, 3).await.unwrap();
+    assert_eq!(nothing, [""; 0]);
+
     for (text, name) in [
         ("latest", "kathi-a"),
         ("oth", "other"),
