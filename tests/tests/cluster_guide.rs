@@ -66,8 +66,9 @@ impl Reader {
 
     /// Runs what stands in a block, and says what it printed.
     fn run(&self, script: &str) -> String {
-        let output = Command::new("sh")
-            .args(["-e", "-c", script])
+        // A reader would give up, too.
+        let output = Command::new("timeout")
+            .args(["240", "sh", "-e", "-c", script])
             .current_dir(self.folder.path())
             .env("PATH", &self.path)
             .env("KUBECONFIG", &self.kubeconfig)
@@ -158,11 +159,12 @@ fn the_guide_installs_runs_and_removes(cluster: &Cluster) {
     std::fs::write(&path, &kustomization).expect("a kustomization");
 
     // 2. The store's credentials.
-    let address = "--from-literal=AWS_ENDPOINT_URL=http://HOST:PORT";
-    assert!(
-        guide.contains(address),
-        "a store of one's own has an address"
-    );
+    for own in [
+        "--from-literal=AWS_ENDPOINT_URL=http://HOST:PORT",
+        "--from-literal=AWS_ALLOW_HTTP=true",
+    ] {
+        assert!(guide.contains(own), "a store of one's own wants {own}");
+    }
     let (bucket, prefix) = installation::store();
     let known = cluster.store();
     let of = |name: &str| {
@@ -170,7 +172,7 @@ fn the_guide_installs_runs_and_removes(cluster: &Cluster) {
         found.map_or_else(|| panic!("no {name}"), |(_, value)| value.as_str())
     };
     let endpoint = format!(
-        "AWS_REGION=us-east-1 --from-literal=AWS_ENDPOINT_URL={}",
+        "AWS_REGION=us-east-1 --from-literal=AWS_ALLOW_HTTP=true --from-literal=AWS_ENDPOINT_URL={}",
         of("AWS_ENDPOINT_URL")
     );
     let credentials = exchanged(

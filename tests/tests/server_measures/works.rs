@@ -217,29 +217,4 @@ pub(crate) fn measure(numbers: &mut Numbers) {
     let (most, now) = resident(&endpoints.server);
     numbers.add("resident after the works", "the server", "MiB", &[now]);
     numbers.add("resident at most", "the server, works", "MiB", &[most]);
-    numbers.add(
-        "resident after the works",
-        "its warm programs",
-        "MiB",
-        &[warm_programs(&endpoints.server)],
-    );
-}
-
-/// MiB of the processes that stay warm: all below the server.
-fn warm_programs(server: &Server) -> f64 {
-    let mut sum = 0.0;
-    let mut parents = vec![server.child.id()];
-    while let Some(parent) = parents.pop() {
-        let path = format!("/proc/{parent}/task/{parent}/children");
-        let children = std::fs::read_to_string(path).unwrap_or_default();
-        for child in children.split_whitespace().filter_map(|id| id.parse().ok()) {
-            parents.push(child);
-            let status = std::fs::read_to_string(format!("/proc/{child}/status"));
-            let status = status.unwrap_or_default();
-            let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-            let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
-            sum += kib.unwrap_or_default() / 1024.0;
-        }
-    }
-    sum
 }
