@@ -189,6 +189,11 @@ pub async fn again(global: &Global, args: &Retry) -> Result<u8, Failure> {
     let opened = open::existing(global, Access::Write).await?;
     let store = opened.store.clone();
     let old = open::run(&store, &args.run).await?;
+    let from = args
+        .from
+        .iter()
+        .map(|name| find_step(&old, name))
+        .collect::<Result<Vec<_>, _>>()?;
     if let Some(controller) = &opened.controller {
         // It knows best what it keeps, and nobody else writes outcomes there.
         let path = format!("runs/{}/retry", old.run);
@@ -208,11 +213,6 @@ pub async fn again(global: &Global, args: &Retry) -> Result<u8, Failure> {
         let interrupt = cluster::Interrupt::listen()?;
         return controller.follow(&run, global.output, interrupt).await;
     }
-    let from = args
-        .from
-        .iter()
-        .map(|name| find_step(&old, name))
-        .collect::<Result<Vec<_>, _>>()?;
     let name = new_run(&old.plan.pipeline, edge::now());
     let retried = match retry::retry(
         &store,
