@@ -4,7 +4,7 @@
 use super::{Machines, World};
 use auria_core::AttemptId;
 use auria_core::RunId;
-use auria_core::outcome::Cause;
+use auria_core::outcome::{Cause, Outcome};
 use auria_core::plan::{DataType, Environment, KeepWarm, TemplatePart};
 use auria_core::ticket::Ticket;
 use auria_engine::conformance::{Bench, Case};
@@ -14,6 +14,7 @@ use auria_launcher::tree::Tree;
 use auria_store::Store;
 use futures::future::{FutureExt, LocalBoxFuture};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A program that stays: says who it is, and does what its arguments say.
@@ -155,6 +156,14 @@ async fn gone(process: &serde_json::Value) {
 }
 
 /// Ends a case: with the executor, its programs end.
+/// Runs the ticket to its end, and lets its program come back: that is after the end was told,
+/// and who asks in that moment has another one.
+async fn completed(world: &mut OnWarm, ticket: &Ticket) -> Arc<Outcome> {
+    let outcome = world.completes(ticket).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    outcome
+}
+
 async fn over(world: OnWarm) {
     let World {
         executor, bench, ..
@@ -179,13 +188,13 @@ async fn a_program_stays_and_each_log_is_its_steps(mut world: OnWarm) {
         TemplatePart::Input("word".to_owned()),
         TemplatePart::Text("'".to_owned()),
     ];
-    let outcome = world.completes(&first).await;
+    let outcome = completed(&mut world, &first).await;
     assert_eq!(outcome.outputs["made"].files, 1);
     let mut processes = std::collections::BTreeSet::new();
     for number in 2..5 {
         let step = format!("step{number}");
         let ticket = ticket(&world, &step, "go");
-        let outcome = world.completes(&ticket).await;
+        let outcome = completed(&mut world, &ticket).await;
         let left = left(&world, &step);
         processes.insert(left["pid"].as_i64());
         assert_eq!(left["jobs"], number);
@@ -196,7 +205,7 @@ async fn a_program_stays_and_each_log_is_its_steps(mut world: OnWarm) {
     }
     assert_eq!(processes.len(), 1);
     let long = ticket(&world, "long", "chatter");
-    let outcome = world.completes(&long).await;
+    let outcome = completed(&mut world, &long).await;
     let log = world.log(&long.attempt, outcome.nonce.as_ref()).await;
     assert!(log.len() > 100_000, "{}", log.len());
     over(world).await;
@@ -209,20 +218,20 @@ async fn another_kind_has_another_program(mut world: OnWarm) {
     other
         .variables
         .insert("MINE".to_owned(), auria_core::plan::Template(text));
-    world.completes(&plain).await;
-    world.completes(&other).await;
+    completed(&mut world, &plain).await;
+    completed(&mut world, &other).await;
     assert_ne!(left(&world, "plain")["pid"], left(&world, "other")["pid"]);
     assert_eq!(left(&world, "other")["mine"], "its own");
     // Two at once are two programs, and no more are kept than two.
     let again = ticket(&world, "again", "go");
-    world.completes(&again).await;
+    completed(&mut world, &again).await;
     assert_eq!(left(&world, "plain")["pid"], left(&world, "again")["pid"]);
     over(world).await;
 }
 
 async fn after_any_doubt_there_is_a_new_one(mut world: OnWarm) {
     let first = ticket(&world, "first", "go");
-    world.completes(&first).await;
+    completed(&mut world, &first).await;
     let before = left(&world, "first")["pid"].clone();
     let dies = ticket(&world, "dies", "die");
     let end = world.fails(&dies, Cause::Exit).await;
@@ -234,7 +243,7 @@ async fn after_any_doubt_there_is_a_new_one(mut world: OnWarm) {
     let failed = left(&world, "fails")["pid"].clone();
     assert_ne!(failed, before);
     let last = ticket(&world, "last", "go");
-    world.completes(&last).await;
+    completed(&mut world, &last).await;
     assert_ne!(left(&world, "last")["pid"], failed);
     gone(&failed).await;
     if world.bench.limits_memory() {
@@ -279,7 +288,7 @@ async fn what_takes_too_long_or_is_stopped_ends_it(mut world: OnWarm) {
 
 async fn what_a_step_started_ends_with_the_step(mut world: OnWarm) {
     let leaves = ticket(&world, "leaves", "leave");
-    world.completes(&leaves).await;
+    completed(&mut world, &leaves).await;
     let program = left(&world, "leaves")["pid"].clone();
     for _ in 0..500 {
         if world.processes() == 1 {
@@ -291,7 +300,7 @@ async fn what_a_step_started_ends_with_the_step(mut world: OnWarm) {
     assert!(runs(&program));
     // It goes on to be kept, whichever does the next work.
     let next = ticket(&world, "next", "go");
-    world.completes(&next).await;
+    completed(&mut world, &next).await;
     assert!(runs(&program));
     over(world).await;
 }
@@ -310,14 +319,14 @@ async fn no_program_and_a_command_for_a_shell_are_processes(mut world: OnWarm) {
         let start = start.map(|text| text.replace("PROGRAM", program.to_str().unwrap()));
         cold.keep_warm = Some(KeepWarm { start });
         // It is not waited for a second time.
-        world.completes(&cold).await;
+        completed(&mut world, &cold).await;
         cold.attempt.step = format!("{step}_again").parse().unwrap();
-        world.completes(&cold).await;
+        completed(&mut world, &cold).await;
     }
     let mut shell = ticket(&world, "shell", "go");
     let text = format!("echo shell >> {}; true", out.display());
     shell.command.0 = vec![TemplatePart::Text(text)];
-    world.completes(&shell).await;
+    completed(&mut world, &shell).await;
     let said = world.read_outside("cold");
     let expected = "mute\nmute\nabsent\nabsent\nfirst_word\nfirst_word\nshell\n";
     assert_eq!(said, expected);
@@ -326,7 +335,7 @@ async fn no_program_and_a_command_for_a_shell_are_processes(mut world: OnWarm) {
 
 async fn memory_and_time_end_it(mut world: OnWarm) {
     let grows = ticket(&world, "grows", "grow");
-    world.completes(&grows).await;
+    completed(&mut world, &grows).await;
     gone(&left(&world, "grows")["pid"]).await;
     // One that nobody wants.
     world.executor = Box::new(keeping(&world.bench.0, Duration::from_millis(300), 2));
@@ -345,7 +354,7 @@ async fn memory_and_time_end_it(mut world: OnWarm) {
 
 async fn they_end_with_their_executor(mut world: OnWarm) {
     let one = ticket(&world, "one", "go");
-    world.completes(&one).await;
+    completed(&mut world, &one).await;
     let program = left(&world, "one")["pid"].clone();
     assert!(runs(&program));
     let folder = world.bench.0.runtime.path().join("warm");

@@ -6,7 +6,7 @@ use crate::birth::{self, Birth};
 use crate::command::shell;
 use crate::tree::{MARK, Tree};
 use nix::fcntl::OFlag;
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -159,12 +159,26 @@ impl Program {
 
     /// Ends it and what it has started. Blocks for at most a few seconds.
     pub fn end(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Program {
+    /// Whoever holds it may be dropped in the middle of a task: nothing of it stays then either.
+    fn drop(&mut self) {
         if let Err(left) = self.tree.end_all_but(None) {
             tracing::warn!("of a warm program processes are left: {left:?}");
             return;
         }
-        // As a zombie it would keep its cgroup. Whoever waits for it finds it gone.
-        let _ = waitpid(Pid::from_raw(self.process), Some(WaitPidFlag::WNOHANG));
+        // As a zombie it would keep its cgroup, and it is no zombie yet where the kernel is
+        // still taking it apart. Whoever waits for it finds it gone.
+        for _ in 0..200 {
+            let waited = waitpid(Pid::from_raw(self.process), Some(WaitPidFlag::WNOHANG));
+            match waited {
+                Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(10)),
+                _ => break,
+            }
+        }
         self.tree.remove();
     }
 }
