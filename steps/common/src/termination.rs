@@ -1,32 +1,50 @@
 //! SIGTERM as a question that a training asks between its steps: how a machine that is taken
 //! away, or a person, ends a step that may still write a checkpoint.
+//!
+//! No handler ever runs: one that is called while libtorch computes damages its memory, whatever
+//! the handler does (docs/decisions.md).
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 static ASKED: AtomicBool = AtomicBool::new(false);
+static WAITING: OnceLock<SignalFd> = OnceLock::new();
 
-extern "C" fn note(_signal: std::ffi::c_int) {
-    ASKED.store(true, Ordering::Relaxed);
+fn sigterm() -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTERM);
+    set
 }
 
-/// Lets the first SIGTERM only be noted. A second one ends the process, as ever.
+/// Lets the first SIGTERM only be noted; once it is, a second one ends the process, as ever.
+/// Called before there are other threads: they would take it.
 pub fn watch() {
-    let action = SigAction::new(
-        SigHandler::Handler(note),
-        SaFlags::SA_RESETHAND | SaFlags::SA_RESTART,
-        SigSet::empty(),
-    );
-    // SAFETY: the handler stores to an atomic and does nothing else.
-    #[allow(unsafe_code)]
-    let watched = unsafe { sigaction(Signal::SIGTERM, &action) };
-    if let Err(error) = watched {
-        eprintln!("SIGTERM will end this training without a checkpoint: {error}");
+    let set = sigterm();
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    let opened = SignalFd::with_flags(&set, flags).and_then(|waiting| {
+        set.thread_block()?;
+        Ok(waiting)
+    });
+    match opened {
+        Ok(waiting) => drop(WAITING.set(waiting)),
+        Err(error) => eprintln!("SIGTERM will end this training without a checkpoint: {error}"),
     }
 }
 
 /// Whether SIGTERM has come since [`watch`].
 pub fn is_asked() -> bool {
-    ASKED.load(Ordering::Relaxed)
+    let came = || {
+        let signal = WAITING.get().map(SignalFd::read_signal);
+        let came = matches!(signal, Some(Ok(Some(_))));
+        if came {
+            ASKED.store(true, Ordering::Relaxed);
+            // It stays blocked at worst: then SIGKILL is left.
+            let _ = sigterm().thread_unblock();
+        }
+        came
+    };
+    ASKED.load(Ordering::Relaxed) || came()
 }

@@ -257,6 +257,56 @@ fn prepare_train_evaluate_gate_and_write_with_a_smoke_budget() {
     );
 }
 
+/// As a machine that is taken away ends a step.
+#[test]
+fn sigterm_leaves_a_checkpoint_that_the_same_command_goes_on_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = format!("{OWN}/corpus");
+    let prepare = ["prepare", "--corpus", &corpus, "--out", "data"];
+    done(&run(dir.path(), &prepare));
+    let train = |steps: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auria-haiku"));
+        command
+            .args([
+                "train", "--data", "data", "--budget", "smoke", "--out", "new",
+            ])
+            .args(["--checkpoints", "checkpoints", "--steps", steps])
+            .current_dir(dir.path())
+            .env("OMP_NUM_THREADS", "1")
+            .env_remove("AURIA_METRICS")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped());
+        command
+    };
+    let child = train("5000").spawn().unwrap();
+    let metrics = dir.path().join("metrics.jsonl");
+    // The first value is that of step 20: it trains.
+    while std::fs::metadata(&metrics).map_or(0, |file| file.len()) == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(sent.unwrap().success());
+    let stopped = child.wait_with_output().unwrap();
+    let said = text(&stopped.stderr);
+    assert_eq!(code(&stopped), 1, "{said}");
+    assert!(
+        said.contains("as SIGTERM asked; the same command"),
+        "{said}"
+    );
+    assert!(!dir.path().join("new").exists());
+    let (_, step) = said.split_once("stopped at step ").unwrap();
+    let step = &step[..step.find(',').unwrap()];
+    // Stopped again at once, by its time; it went on from there.
+    let again = train("5000").args(["--minutes", "0"]).output().unwrap();
+    let said = text(&again.stderr);
+    assert!(
+        said.contains(&format!("resumed at step {step} of 5000")),
+        "{said}"
+    );
+    done(&again);
+}
+
 #[test]
 fn a_process_of_several_says_what_keeps_it_from_the_others() {
     let dir = tempfile::tempdir().unwrap();
