@@ -6,6 +6,7 @@ pub mod cluster;
 mod context;
 pub mod engine;
 pub mod installation;
+pub mod measures;
 pub mod server;
 pub mod trace;
 

@@ -9,7 +9,7 @@ mod pods;
 
 use auria_tests::cluster::Cluster;
 use auria_tests::installation;
-use serde_json::{Value, json};
+use auria_tests::measures::{self, Numbers, setting};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,44 +20,15 @@ const WIDE: (usize, usize) = (100, 20);
 /// The same of the large run.
 const LARGE: (usize, usize) = (500, 50);
 
-/// The numbers of one work by one program.
-#[derive(Default)]
-struct Numbers(Vec<Value>);
-
-impl Numbers {
-    fn add(&mut self, work: &str, program: &str, unit: &str, values: &[f64]) {
-        eprintln!("{work}, {program}: {values:.3?} {unit}");
-        self.0
-            .push(json!({"work": work, "program": program, "unit": unit, "values": values}));
-    }
-}
-
 fn main() -> ExitCode {
-    let Some(file) = std::env::var_os("AURIA_MEASURES") else {
-        // As a test program says it.
-        println!("running 0 tests\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured");
-        return ExitCode::SUCCESS;
-    };
-    let cluster = match Cluster::find() {
-        Ok(cluster) => cluster,
-        Err(why) => {
-            eprintln!("{why}");
-            return ExitCode::FAILURE;
-        }
-    };
-    installation::load_images(&cluster);
-    let manifests = auria_tests::project().join("tests/tests/cluster_measures");
-    installation::install(&cluster, &manifests);
-    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let numbers = runtime.block_on(measure(&cluster));
-    std::fs::write(&file, json!(numbers.0).to_string()).expect("the numbers are written");
-    ExitCode::SUCCESS
-}
-
-/// How often the chains are run.
-fn rounds() -> usize {
-    let said = std::env::var("AURIA_MEASURES_ROUNDS").ok();
-    said.and_then(|said| said.parse().ok()).unwrap_or(3)
+    measures::main(|| {
+        let cluster = Cluster::find()?;
+        installation::load_images(&cluster);
+        let manifests = auria_tests::project().join("tests/tests/cluster_measures");
+        installation::install(&cluster, &manifests);
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        Ok(runtime.block_on(measure(&cluster)))
+    })
 }
 
 async fn measure(cluster: &Cluster) -> Numbers {
@@ -83,7 +54,7 @@ async fn measure(cluster: &Cluster) -> Numbers {
         format!("{} steps, {} at once", LARGE.0, LARGE.1),
     );
     // In turns, so that what else the machine does meets both.
-    for round in 0..rounds() {
+    for round in 0..setting("AURIA_MEASURES_ROUNDS", 3) {
         let took = bare.chain(CHAIN, &format!("c{round}")).await;
         numbers.add(&chain, "bare Pods", "s", &[took]);
         let run = ours.chain(CHAIN).await;

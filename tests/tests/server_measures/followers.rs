@@ -1,7 +1,8 @@
 //! A log that many follow: each line says when it was written, and each reader when it came.
 
-use crate::{Numbers, resident, setting};
+use crate::resident;
 use auria_tests::Context;
+use auria_tests::measures::{Numbers, setting};
 use auria_tests::server::Server;
 use serde_json::json;
 use std::io::{BufRead, BufReader};

@@ -1,7 +1,8 @@
 //! The list of runs, where there are many.
 
-use crate::{Numbers, resident, setting};
+use crate::resident;
 use auria_tests::Context;
+use auria_tests::measures::{Numbers, setting};
 use auria_tests::server::Server;
 use serde_json::{Value, json};
 use std::path::Path;

@@ -1,8 +1,9 @@
 //! Works of the artist by an endpoint: the same steps and weights as `submit`, a fresh seed each
 //! time and so nothing reused, with programs that stay warm and without.
 
-use crate::{Numbers, resident, setting};
+use crate::resident;
 use auria_tests::Context;
+use auria_tests::measures::{Numbers, setting};
 use auria_tests::server::{Server, over};
 use serde_json::json;
 use std::process::Command;

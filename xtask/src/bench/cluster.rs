@@ -47,10 +47,7 @@ impl Cluster {
         let mut figures = measured::by(program, variables)?;
         figures.compare(OURS);
         goals(&mut figures);
-        match self.output {
-            Output::Text => println!("{}", figures.text()),
-            Output::Json => println!("{:#}", figures.json()),
-        }
+        figures.print(self.output);
         Ok(())
     }
 }

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::Output;
+
 /// What one program took for one work, once for each run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Sample(Vec<f64>);
@@ -150,6 +152,14 @@ impl Figures {
             .collect();
         for (line, ratio) in self.lines.iter_mut().zip(medians) {
             line.ratio = (line.program != ours && ratio.is_finite()).then_some(ratio);
+        }
+    }
+
+    /// Prints all of it.
+    pub(crate) fn print(&self, output: Output) {
+        match output {
+            Output::Text => println!("{}", self.text()),
+            Output::Json => println!("{:#}", self.json()),
         }
     }
 

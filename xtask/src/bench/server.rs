@@ -45,10 +45,7 @@ impl Server {
         let mut figures = measured::by(program, variables)?;
         figures.compare("warm");
         goals(&mut figures);
-        match self.output {
-            Output::Text => println!("{}", figures.text()),
-            Output::Json => println!("{:#}", figures.json()),
-        }
+        figures.print(self.output);
         Ok(())
     }
 }
