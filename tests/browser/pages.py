@@ -189,6 +189,21 @@ def forms(page):
     page.get_by_role("button", name="Enable").click()
 
 
+def late(page):
+    """A run that ends before its page can follow it is shown as it ended all the same."""
+    watched(page, "late")
+
+    def hold(route):
+        time.sleep(4)
+        route.continue_()
+
+    page.route("**/run/greet-*/events", hold)
+    page.goto(PLAN["url"] + "/endpoints/greet")
+    page.get_by_role("button", name="Invoke").click()
+    page.wait_for_url(re.compile("/run/greet-"))
+    page.locator("#about .pill.Completed").wait_for(timeout=60_000)
+
+
 def inert(page):
     """No picture, name or log runs script in this origin."""
     page.goto(PLAN["url"] + f"/run/{PLAN['evil']}")
@@ -219,7 +234,7 @@ with sync_playwright() as playwright:
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     sign_in(page)
-    for trial in (by_keyboard, live, follows, forms, inert):
+    for trial in (by_keyboard, live, follows, forms, late, inert):
         one = context.new_page()
         try:
             trial(one)

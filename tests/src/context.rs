@@ -38,6 +38,21 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Copies a file or a folder; folders above the copy are made.
+///
+/// # Panics
+/// Where that cannot be done.
+pub fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.parent().expect("a folder above it")).expect("a folder");
+    let mut copy = Command::new("cp");
+    let copied = copy.arg("-r").arg(from).arg(to).status();
+    assert!(
+        copied.is_ok_and(|status| status.success()),
+        "{}",
+        from.display()
+    );
+}
+
 /// The project's own folder, or a copy of it that `AURIA_TEST_PROJECT` names.
 ///
 /// # Panics

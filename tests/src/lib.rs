@@ -10,4 +10,4 @@ pub mod measures;
 pub mod server;
 pub mod trace;
 
-pub use context::{Context, Done, program, programs, project};
+pub use context::{Context, Done, copy, program, programs, project};

@@ -1,7 +1,7 @@
-//! docs/install.md, followed to the letter on the test cluster: what stands in its blocks is run
-//! in their order, as it stands there. What differs from one reader to the next (the registry,
-//! the store) is exchanged, and nothing else; images reach the nodes without a registry, so the
-//! block that pushes them is read and not run.
+//! docs/install.md, followed on the test cluster: what stands in its blocks is run in their order.
+//! What differs from one reader to the next (the registry, the store, what the guide says of a
+//! store of one's own) is exchanged, and nothing else; images reach the nodes without a registry,
+//! so the block that pushes them is read and not run.
 
 use auria_tests::cluster::{Cluster, wait};
 use auria_tests::installation;
@@ -47,12 +47,7 @@ impl Reader {
         let folder = tempfile::tempdir().expect("a folder");
         let project = auria_tests::project();
         for part in ["manifests", "pipelines.yaml", "steps"] {
-            let copied = Command::new("cp")
-                .arg("-r")
-                .arg(project.join(part))
-                .arg(folder.path())
-                .status();
-            assert!(copied.is_ok_and(|status| status.success()), "{part}");
+            auria_tests::copy(&project.join(part), &folder.path().join(part));
         }
         let bin = cluster.home().join("bin");
         let others = std::env::var("PATH").unwrap_or_default();

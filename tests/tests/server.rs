@@ -424,6 +424,76 @@ fn tokens_are_scoped_expire_and_are_revoked() {
 }
 
 #[test]
+fn who_may_do_everything_deletes_and_collects_and_is_noted() {
+    let context = Context::new();
+    let server = Server::start(&context, &[]);
+    context.write("two.yml", TWO);
+    let run = |name: &str| {
+        let words = ["submit", "two.yml", "--name", name, "--force-rerun"];
+        over(&context, &server, &words).exits(0);
+    };
+    for name in ["one", "other", "old"] {
+        run(name);
+    }
+    let made = over(
+        &context,
+        &server,
+        &[
+            "token", "create", "sue", "--scope", "submit", "--output", "json",
+        ],
+    );
+    let made = made.exits(0).json();
+    let submits = made["token"].as_str().expect("a token");
+    let body = json!({"grace_ms": 0});
+    for path in ["/api/v1/runs/one/delete", "/api/v1/gc"] {
+        let denied = server.ask_as(submits, "POST", path, Some(&body), &[]);
+        let problem = denied.problem(403);
+        let said = problem["detail"].as_str().unwrap_or_default();
+        assert!(said.contains("admin"), "{problem}");
+    }
+    assert_eq!(server.ask("GET", "/api/v1/runs/one", None).ok().status, 200);
+
+    // What can be deleted is, though something else of the same words is not there any more.
+    server
+        .ask("POST", "/api/v1/runs/one/delete", Some(&body))
+        .ok();
+    let unknown = over(&context, &server, &["delete", "one", "other"]).exits(2);
+    assert!(unknown.stderr.contains("`one`"), "{}", unknown.stderr);
+    let words = ["delete", "other", "--grace", "0s", "--output", "json"];
+    let gone = over(&context, &server, &words).exits(0).json();
+    assert_eq!(gone[0]["fate"], "deleted", "{gone}");
+    server.ask("GET", "/api/v1/runs/other", None).problem(404);
+
+    let words = ["gc", "--older-than", "0s", "--grace", "0s", "--dry-run"];
+    let dry = over(&context, &server, &words).exits(0).stdout;
+    assert!(dry.contains("run old  would be deleted"), "{dry}");
+    let words = [
+        "gc",
+        "--older-than",
+        "0s",
+        "--grace",
+        "0s",
+        "--output",
+        "json",
+    ];
+    let collected = over(&context, &server, &words).exits(0).json();
+    assert_eq!(collected["runs"][0]["run"], "old", "{collected}");
+    assert_eq!(collected["runs"][0]["fate"], "deleted", "{collected}");
+    server
+        .ask("GET", "/api/v1/gc/0123456789abcdef", None)
+        .problem(404);
+
+    let deeds = server.ask("GET", "/api/v1/audit", None).ok().json();
+    let deeds = deeds.as_array().cloned().unwrap_or_default();
+    for name in ["one", "other", "old"] {
+        let noted = deeds
+            .iter()
+            .any(|deed| deed["what"] == "delete" && deed["to"] == name && deed["who"] == "test");
+        assert!(noted, "{name}: {deeds:?}");
+    }
+}
+
+#[test]
 fn only_loopback_is_listened_on_unless_it_is_said() {
     let context = Context::new();
     let refused = context.run(["serve", "--listen", "0.0.0.0:0"]).exits(2);
@@ -617,7 +687,8 @@ fn a_schedule_fires_each_tick_once_and_catches_up() {
         .expect("a time")
         .as_secs();
     let start = format_time(begun);
-    let body = json!({"name": "often", "document": TWO, "missed": "all", "trigger":
+    let body = json!({"name": "often", "document": TWO, "missed": "all",
+        "set": ["inputs.who=day ${{creation_context.trigger_day}}"], "trigger":
         {"type": "recurrence", "frequency": "minute", "interval": 1, "start_time": start}});
     let made = server
         .ask("POST", "/api/v1/schedules", Some(&body))
@@ -639,6 +710,10 @@ fn a_schedule_fires_each_tick_once_and_catches_up() {
     let first = fired(&server)[0].clone();
     let shown = server.ended(first["run"].as_str().expect("a run"));
     assert_eq!(shown["status"], "Completed", "{shown}");
+    // The day of the tick, whenever it was fired.
+    let due = first["due"].as_str().expect("a time");
+    let day = due.get(..10).expect("a day").replace('-', "");
+    assert_eq!(shown["inputs"]["who"], format!("day {day}"), "{shown}");
     server.child.kill().expect("it lives");
     server.child.wait().expect("its end");
 

@@ -2,7 +2,7 @@
 //! is the store behind the controller.
 
 use crate::args::Global;
-use crate::cluster::{self, Controller};
+use crate::cluster::{self, Controller, Standing};
 use crate::config::Config;
 use crate::edge;
 use crate::failure::Failure;
@@ -137,6 +137,15 @@ impl Place {
         if !on_cluster {
             return store_url_beside(global, config, folder).map(Self::Store);
         }
+        Self::cluster(Standing::User, global, config).await
+    }
+
+    /// The store behind a cluster's controller.
+    async fn cluster(
+        standing: Standing,
+        global: &Global,
+        config: &Config,
+    ) -> Result<Self, Failure> {
         let said = said(global, config);
         let said = said.map(|text| parse(&text)).transpose()?;
         if let Some(folder) = said.as_ref().and_then(StoreUrl::folder) {
@@ -146,7 +155,7 @@ impl Place {
             ))
             .help("leave `--store` out: runs on a cluster are kept in the store that its controller has"));
         }
-        let controller = cluster::controller(global, config).await?;
+        let controller = cluster::controller_as(standing, global, config).await?;
         let its = controller.store.url();
         match said {
             Some(said) if said != *its => Err(Failure::usage(format!(
@@ -206,10 +215,29 @@ pub struct Opened {
 /// # Errors
 /// Where it cannot be opened; a folder that holds no runs is exit 2.
 pub async fn existing(global: &Global, access: Access) -> Result<Opened, Failure> {
+    existing_as(Standing::User, global, access).await
+}
+
+/// As [`existing`], where on a cluster it is asked in the name of who may delete.
+///
+/// # Errors
+/// As [`existing`].
+pub async fn to_delete(global: &Global) -> Result<Opened, Failure> {
+    existing_as(Standing::Admin, global, Access::Write).await
+}
+
+async fn existing_as(
+    standing: Standing,
+    global: &Global,
+    access: Access,
+) -> Result<Opened, Failure> {
     let folder = current_folder()?;
     let config = Config::find(&folder)?;
     if cluster::is_meant(global, &config) {
-        let place = Place::beside(global, &config, &folder, true).await?;
+        let place = match server::said(global, &config) {
+            Some(_) => Place::beside(global, &config, &folder, true).await?,
+            None => Place::cluster(standing, global, &config).await?,
+        };
         return place.open(access).await;
     }
     let url = store_url_upward(global, &config, &folder)?;

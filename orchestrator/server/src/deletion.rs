@@ -40,6 +40,8 @@ pub enum Fate {
     Deleted,
     /// It goes once its grace is over.
     Marked,
+    /// It is being deleted, which takes a while.
+    GoesOn,
     /// It stays.
     Kept,
 }
@@ -54,6 +56,11 @@ impl Deletion {
             used_by: Vec::new(),
             why: None,
         }
+    }
+
+    /// Of a deletion that goes on.
+    pub(crate) fn going_on(run: &RunId) -> Self {
+        Self::new(run, Fate::GoesOn)
     }
 }
 

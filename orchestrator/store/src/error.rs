@@ -96,6 +96,14 @@ pub enum StoreError {
         /// Whose it is; may be empty.
         by: String,
     },
+    /// A server declines what it is asked for, in its own words.
+    #[error("{why}")]
+    Declined {
+        /// What it said.
+        why: String,
+        /// [`ErrorKind::NotFound`], [`ErrorKind::Conflict`] or [`ErrorKind::Usage`].
+        kind: ErrorKind,
+    },
     /// More than one run begins with the text.
     #[error("`{text}` may be any of {}", .matches.join(", "))]
     Ambiguous {
@@ -181,6 +189,7 @@ impl StoreError {
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Conflict { .. } | Self::Ambiguous { .. } => ErrorKind::Conflict,
+            Self::Declined { kind, .. } => *kind,
             Self::Local { source, .. } if is_full_disk(source) => ErrorKind::Full,
             Self::Unsuitable { .. } | Self::Local { .. } | Self::Unwritable { .. } => {
                 ErrorKind::Local
@@ -202,6 +211,11 @@ impl StoreError {
             Self::NotFound { .. } => "not-found",
             Self::Corrupt { .. } => "store-corrupt",
             Self::Conflict { .. } => "exists",
+            Self::Declined { kind, .. } => match kind {
+                ErrorKind::NotFound => "not-found",
+                ErrorKind::Conflict => "exists",
+                _ => "declined",
+            },
             Self::Ambiguous { .. } => "ambiguous",
             Self::Unsuitable { .. } => "unsuitable-file",
             Self::Local { source, .. } if is_full_disk(source) => "disk-full",

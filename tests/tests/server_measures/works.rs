@@ -6,7 +6,6 @@ use auria_tests::Context;
 use auria_tests::measures::{Numbers, setting};
 use auria_tests::server::{Server, over};
 use serde_json::json;
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -106,11 +105,7 @@ fn pipeline(context: &Context, name: &str, pixels: u32, warm: bool) -> String {
         "steps/style/gallery",
         "steps/post/post.yml",
     ] {
-        let to = context.path().join(name).join(part);
-        std::fs::create_dir_all(to.parent().expect("a folder")).expect("a folder");
-        let mut copy = Command::new("cp");
-        copy.arg("-r").arg(project.join(part)).arg(&to);
-        assert!(copy.status().is_ok_and(|status| status.success()), "{part}");
+        auria_tests::copy(&project.join(part), &context.path().join(name).join(part));
     }
     let file = project.join("pipelines.yaml");
     let text = std::fs::read_to_string(file).expect("pipelines.yaml");

@@ -12,7 +12,7 @@ mod way;
 
 pub use follow::{Interrupt, MOST};
 pub use leader::LEASE;
-pub use way::AUTHORITY;
+pub use way::{AUTHORITY, Standing};
 
 use crate::args::{Global, OutputFormat};
 use crate::config::Config;
@@ -72,12 +72,24 @@ pub struct Controller {
 /// # Errors
 /// Exit 4 where the cluster or the controller cannot be reached, or refuses.
 pub async fn controller(global: &Global, config: &Config) -> Result<Controller, Failure> {
+    controller_as(Standing::User, global, config).await
+}
+
+/// As [`controller`], in another name; to a server that is no cluster's its token says all.
+///
+/// # Errors
+/// As [`controller`].
+pub async fn controller_as(
+    standing: Standing,
+    global: &Global,
+    config: &Config,
+) -> Result<Controller, Failure> {
     if let Some(url) = crate::server::said(global, config) {
         return crate::server::connect(&url, config).await;
     }
     let client = client(global, config).await?;
     let namespace = namespace(global, config);
-    way::open(&client, &namespace, |text| eprintln!("{text}")).await
+    way::open(&client, &namespace, standing, |text| eprintln!("{text}")).await
 }
 
 /// Where the controller is.

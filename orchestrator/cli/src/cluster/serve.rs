@@ -109,7 +109,7 @@ impl Runs for Namespace {
 
     async fn forget(&self, run: &RunId) {
         // Its resource says nothing any more; it would go by itself, days later.
-        let forgotten = controller::forget(self.client.clone(), &self.name, run).await;
+        let forgotten = controller::forget(self.client.clone(), &self.name, &self.store, run).await;
         if let Err(error) = forgotten {
             tracing::warn!(%run, "{error}");
         }

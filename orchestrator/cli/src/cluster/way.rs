@@ -1,5 +1,5 @@
 //! The way to the controller, which people need nothing for but a kubeconfig with the Role
-//! `auria-user`: a port-forward to the one that leads, and a token that is good for the
+//! `auria-user`, or `auria-admin` to delete: a port-forward to the one that leads, and a token that is good for the
 //! controller alone. The kubeconfig's own credential never leaves this machine but to the
 //! cluster that it is for.
 
@@ -21,8 +21,25 @@ use tokio::task::JoinSet;
 
 /// The port of the API.
 const PORT: u16 = 8444;
-/// Whose tokens open the API.
-const USER: &str = "auria-user";
+/// In whose name people ask, which is the name of the Role that lets them, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Submits and looks.
+    User,
+    /// Deletes, too: what others made as well.
+    Admin,
+}
+
+impl Standing {
+    /// Its service account and its Role.
+    fn name(self) -> &'static str {
+        match self {
+            Self::User => "auria-user",
+            Self::Admin => "auria-admin",
+        }
+    }
+}
+
 /// Holds the certificate that the API's own is signed by, as `ca.crt`.
 pub const AUTHORITY: &str = "auria-controller-ca";
 /// How long a controller that is on its way is waited for: an image is pulled, or the Lease
@@ -61,9 +78,11 @@ impl Way {
 pub async fn open(
     client: &Client,
     namespace: &str,
+    standing: Standing,
     tell: impl Fn(&str),
 ) -> Result<Controller, Failure> {
     let account = Account {
+        standing,
         accounts: Api::namespaced(client.clone(), namespace),
         namespace: namespace.to_owned(),
     };
@@ -101,7 +120,7 @@ pub async fn open(
             Err(trouble) => trouble,
         };
         if trouble.is_refusal() {
-            return Err(Failure::unreachable(trouble.text).help(role(namespace)));
+            return Err(Failure::unreachable(trouble.text).help(role(namespace, standing)));
         }
         if begun.elapsed() > ARRIVES {
             return Err(Failure::unreachable(format!(
@@ -167,9 +186,14 @@ async fn reach(
 }
 
 /// What lets somebody in who is refused.
-fn role(namespace: &str) -> String {
+fn role(namespace: &str, standing: Standing) -> String {
+    let role = standing.name();
+    let what = match standing {
+        Standing::User => "use it",
+        Standing::Admin => "delete there",
+    };
     format!(
-        "whoever has the Role auria-user of {namespace} may use it: `kubectl --namespace {namespace} create rolebinding NAME --role auria-user --user YOU`, by whoever may"
+        "whoever has the Role {role} of {namespace} may {what}: `kubectl --namespace {namespace} create rolebinding NAME --role {role} --user YOU`, by whoever may"
     )
 }
 
@@ -178,6 +202,7 @@ fn role(namespace: &str) -> String {
 struct Account {
     accounts: Api<ServiceAccount>,
     namespace: String,
+    standing: Standing,
 }
 
 struct Token {
@@ -196,7 +221,7 @@ impl Account {
             ))
             .help("`kubectl apply -k manifests/` installs it (docs/install.md); `--namespace` names another place")),
             Err(trouble) if trouble.is_refusal() => {
-                Err(Failure::unreachable(trouble.text).help(role(namespace)))
+                Err(Failure::unreachable(trouble.text).help(role(namespace, self.standing)))
             }
             Err(trouble) => Err(Failure::unreachable(trouble.text).help(
                 "`kubectl cluster-info` says whether the cluster answers; `--context` and `--namespace` pick another",
@@ -214,9 +239,10 @@ impl Account {
             },
             ..TokenRequest::default()
         };
-        let doing = format!("asking for a token of {}/{USER}", self.namespace);
+        let name = self.standing.name();
+        let doing = format!("asking for a token of {}/{name}", self.namespace);
         let params = PostParams::default();
-        let made = self.accounts.create_token_request(USER, &params, &request);
+        let made = self.accounts.create_token_request(name, &params, &request);
         let made = asked(&doing, made).await?;
         // The cluster may give it a shorter life.
         let life = made.spec.expiration_seconds;

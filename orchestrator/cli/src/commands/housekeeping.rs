@@ -8,12 +8,13 @@ use crate::open;
 use crate::print;
 use crate::terminal::{duration, size};
 use auria_server::deletion::{self, Deletion, Fate};
-use auria_store::Access;
+use auria_store::StoreError;
 use auria_store::housekeeping::{self, Assets, Collect, Collected, RunFate, User};
 use auria_store::remote::Remote;
+use auria_store::runs::RunJson;
 use serde::Deserialize;
 use serde_json::json;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::time::{Duration, Instant};
 
 /// What takes longer says what it does.
@@ -29,37 +30,50 @@ const SILENCES: u32 = 20;
 /// Where the store cannot be reached, there is no such run, or one of them cannot be
 /// deleted: then those that can are, and the exit code is 2.
 pub async fn delete(global: &Global, args: &Delete) -> Result<u8, Failure> {
-    let opened = open::existing(global, Access::Write).await?;
+    let opened = open::to_delete(global).await?;
     let store = &opened.store;
     // All names are looked up before anything is touched.
     let mut runs = Vec::new();
     for word in &args.runs {
         runs.push(open::run(store, word).await?);
     }
-    let mut deletions = Vec::new();
+    let mut deletions: Vec<Deletion> = Vec::new();
+    let mut failed: Vec<Failure> = Vec::new();
+    let mut add = |run: &RunJson, came: Result<Deletion, StoreError>| match came {
+        Ok(deletion) => deletions.push(deletion),
+        Err(error) => failed.push(Failure::from(error).about(&format!("run {}", run.run))),
+    };
     if let Some(controller) = &opened.controller {
         // In the name of who asks there, who may do so or not.
         let body = json!({"grace_ms": millis(args.grace)});
         for run in &runs {
             let path = format!("runs/{}/delete", run.run);
-            let deletion: Deletion = controller.remote.post(&path, &body).await?;
-            deletions.push(deletion);
+            add(run, controller.remote.post(&path, &body).await);
         }
     } else {
         let by = format!("{}@{}", edge::user(), edge::host());
         let assets = Assets::read(store).await?;
         for run in &runs {
-            deletions.push(deletion::delete(store, run, &assets, &by, args.grace).await?);
+            let came = deletion::delete(store, run, &assets, &by, args.grace).await;
+            add(run, came);
         }
     }
     print::result(global.output, &deletions, || {
         deletions.iter().filter_map(line).collect::<String>()
     })?;
-    let refused: Vec<String> = deletions.iter().filter_map(refusal).collect();
+    let mut refused: Vec<String> = deletions.iter().filter_map(refusal).collect();
+    let code = failed.iter().map(|failure| failure.code).max();
+    let help = failed.iter().find_map(Failure::way_out).map(str::to_owned);
+    refused.extend(failed.iter().map(|failure| failure.message().to_owned()));
     if refused.is_empty() {
         return Ok(exit::DONE);
     }
-    Err(Failure::usage(refused.join("\n")))
+    let mut failure = Failure::usage(refused.join("\n"));
+    failure.code = code.unwrap_or(exit::USAGE).max(exit::USAGE);
+    Err(match help {
+        Some(help) => failure.help(help),
+        None => failure,
+    })
 }
 
 fn millis(time: Duration) -> u64 {
@@ -74,7 +88,7 @@ fn refusal(deletion: &Deletion) -> Option<String> {
         (Fate::Kept, Some(_)) => Some(format!(
             "run {run} has not ended: `auria-pipeline cancel {run}` ends it"
         )),
-        (Fate::Deleted | Fate::Marked, _) => None,
+        (Fate::Deleted | Fate::Marked | Fate::GoesOn, _) => None,
     }
 }
 
@@ -110,6 +124,9 @@ fn line(deletion: &Deletion) -> Option<String> {
             "marked {run}: it goes with the first `auria-pipeline gc` in {} or later\n",
             duration(deletion.left_ms?)
         )),
+        Fate::GoesOn => Some(format!(
+            "deleting {run}: the server goes on with it, and `auria-pipeline gc` ends what is cut short\n"
+        )),
         Fate::Kept => None,
     }
 }
@@ -119,9 +136,9 @@ fn line(deletion: &Deletion) -> Option<String> {
 /// # Errors
 /// Where the store cannot be reached.
 pub async fn gc(global: &Global, args: &Gc) -> Result<u8, Failure> {
-    let opened = open::existing(global, Access::Write).await?;
+    let opened = open::to_delete(global).await?;
     let begun = Instant::now();
-    let told = |what: &str| {
+    let told = |what: &dyn Display| {
         if begun.elapsed() > SILENT {
             eprintln!("{what}");
         }
@@ -136,7 +153,7 @@ pub async fn gc(global: &Global, args: &Gc) -> Result<u8, Failure> {
                 dry_run: args.dry_run,
                 by: format!("gc of {}@{}", edge::user(), edge::host()),
             };
-            housekeeping::collect(&opened.store, &what, &told).await?
+            housekeeping::collect(&opened.store, &what, &|progress| told(&progress)).await?
         }
     };
     let freed = collected.freed();
@@ -159,7 +176,7 @@ struct Collection {
 async fn collect_there(
     remote: &Remote,
     args: &Gc,
-    told: &dyn Fn(&str),
+    told: &dyn Fn(&dyn Display),
 ) -> Result<Collected, Failure> {
     let body = json!({
         "older_than_ms": args.older_than.map(millis),
@@ -199,7 +216,7 @@ async fn collect_there(
             }
             Err(error) => {
                 return Err(Failure::from(error).help(
-                    "what was freed by then is freed, and the next `auria-pipeline gc` goes on",
+                    "what was freed by then is freed, and another `auria-pipeline gc` goes on",
                 ));
             }
         };

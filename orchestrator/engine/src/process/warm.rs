@@ -114,7 +114,7 @@ impl Warm {
             .spawn(move || {
                 while let Ok(start) = starts.recv() {
                     let program = Program::start(&start.kind, &start.folder, &start.key);
-                    // Who asked may be gone: then the program ends at its closed input.
+                    // Who asked may be gone: then the program ends with what is dropped here.
                     let _ = start.started.send(program);
                 }
             })?;
@@ -144,7 +144,8 @@ static OPENED: AtomicU64 = AtomicU64::new(0);
 impl Drop for Warm {
     fn drop(&mut self) {
         self.tasks.abort_all();
-        for idle in std::mem::take(&mut self.shared.state().idle) {
+        let idle = std::mem::take(&mut self.shared.state().idle);
+        for idle in idle {
             idle.kept.program.end();
         }
         let _ = fs::remove_dir_all(&self.shared.folder);

@@ -155,7 +155,6 @@ async fn gone(process: &serde_json::Value) {
     panic!("{process} runs");
 }
 
-/// Ends a case: with the executor, its programs end.
 /// Runs the ticket to its end, and lets its program come back: that is after the end was told,
 /// and who asks in that moment has another one.
 async fn completed(world: &mut OnWarm, ticket: &Ticket) -> Arc<Outcome> {
@@ -164,6 +163,7 @@ async fn completed(world: &mut OnWarm, ticket: &Ticket) -> Arc<Outcome> {
     outcome
 }
 
+/// Ends a case: with the executor, its programs end.
 async fn over(world: OnWarm) {
     let World {
         executor, bench, ..

@@ -11,7 +11,7 @@ mod status;
 
 pub use leader::{Leads, LeaseTiming};
 
-use crate::executor::{Kubernetes, KubernetesOptions, Relay, called};
+use crate::executor::{Failed, Kubernetes, KubernetesOptions, Relay, called};
 use crate::names::{self, MANAGER};
 use crate::resource::PipelineRun;
 use auria_core::RunId;
@@ -19,7 +19,7 @@ use auria_core::run::Limits;
 use auria_engine::feed::Feed;
 use auria_engine::relay::TicketIssuer;
 use auria_store::Store;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client};
 use leader::Leader;
 use reign::Reign;
@@ -159,19 +159,45 @@ pub async fn cancel(client: Client, namespace: &str, run: &RunId) -> Result<(), 
     }
 }
 
-/// Takes away the resource of a run that is not in the store any more. Again: nothing happens.
+/// Takes away the resource of a run that is not in the store any more. Again: nothing happens;
+/// the resource of a run that came to be under its name meanwhile stays.
 ///
 /// # Errors
-/// Where the cluster does not take that.
-pub async fn forget(client: Client, namespace: &str, run: &RunId) -> Result<(), String> {
-    let runs: Api<PipelineRun> = Api::namespaced(client, namespace);
+/// Where the cluster does not take that, or the store does not answer.
+pub async fn forget(
+    client: Client,
+    namespace: &str,
+    store: &Store,
+    run: &RunId,
+) -> Result<(), String> {
+    let runs: Api<PipelineRun> = Api::namespaced(client.clone(), namespace);
     let name = names::resource_name(run);
-    match called(runs.delete(&name, &DeleteParams::default())).await {
-        Ok(_) => Ok(()),
-        Err(failed) if failed.code == Some(404) => Ok(()),
-        Err(failed) => Err(format!(
-            "the PipelineRun of {run} cannot be deleted: {}",
-            failed.message
-        )),
+    let failed = |failed: Failed| {
+        let why = failed.message;
+        format!("the PipelineRun of {run} cannot be deleted: {why}")
+    };
+    // First the resource, then the store: one that is made between the two has another uid.
+    let found = called(runs.get_opt(&name)).await.map_err(failed)?;
+    let Some(uid) = found.and_then(|found| found.metadata.uid) else {
+        return Ok(());
+    };
+    match auria_store::runs::read(store, run).await {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == auria_store::ErrorKind::NotFound => {}
+        Err(error) => return Err(format!("whether {run} is gone cannot be told: {error}")),
+    }
+    let params = DeleteParams::default().preconditions(Preconditions {
+        uid: Some(uid),
+        resource_version: None,
+    });
+    match called(runs.delete(&name, &params)).await {
+        Ok(_) => {}
+        Err(gone) if matches!(gone.code, Some(404 | 409)) => {}
+        Err(why) => return Err(failed(why)),
+    }
+    // A run of the same name that was announced just before found the old resource standing.
+    match auria_store::runs::read(store, run).await {
+        Ok(_) => announce(client, namespace, run).await,
+        Err(_) => Ok(()),
     }
 }

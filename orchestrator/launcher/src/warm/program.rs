@@ -24,7 +24,8 @@ const SAID_BEFORE: usize = 4 * 1024;
 #[derive(Debug)]
 pub struct Program {
     process: i32,
-    tree: Tree,
+    /// Taken by who ends it.
+    tree: Option<Tree>,
     input: OwnedFd,
     output: OwnedFd,
     errors: OwnedFd,
@@ -64,7 +65,7 @@ impl Program {
         match birth::start(&birth, &tree) {
             Ok(process) => Ok(Self {
                 process,
-                tree,
+                tree: Some(tree),
                 input,
                 output,
                 errors,
@@ -146,7 +147,7 @@ impl Program {
     /// How often the kernel has ended a process of it for want of memory.
     #[must_use]
     pub fn memory_kills(&self) -> Option<u64> {
-        self.tree.memory_kills()
+        self.tree().and_then(Tree::memory_kills)
     }
 
     /// Ends what it has started and left running. Blocks for some milliseconds.
@@ -154,31 +155,54 @@ impl Program {
     /// # Errors
     /// The processes that did not end: then nothing is to be lent any more.
     pub fn end_others(&self) -> Result<(), std::collections::BTreeSet<i32>> {
-        self.tree.end_all_but(Some(self.process))
+        match self.tree() {
+            Some(tree) => tree.end_all_but(Some(self.process)),
+            None => Ok(()),
+        }
     }
 
     /// Ends it and what it has started. Blocks for at most a few seconds.
-    pub fn end(self) {
-        drop(self);
+    pub fn end(mut self) {
+        if let Some(tree) = self.tree.take() {
+            end(self.process, &tree);
+        }
+    }
+
+    /// There until the end.
+    fn tree(&self) -> Option<&Tree> {
+        self.tree.as_ref()
     }
 }
 
 impl Drop for Program {
-    /// Whoever holds it may be dropped in the middle of a task: nothing of it stays then either.
+    /// Whoever holds it may be dropped in the middle of a task: nothing of it stays then either,
+    /// and the thread that drops it does not wait for that.
     fn drop(&mut self) {
-        if let Err(left) = self.tree.end_all_but(None) {
-            tracing::warn!("of a warm program processes are left: {left:?}");
+        let Some(tree) = self.tree.take() else {
             return;
+        };
+        let process = self.process;
+        let ending = std::thread::Builder::new().name("warm-end".to_owned());
+        if let Err(error) = ending.spawn(move || end(process, &tree)) {
+            // Its closed input ends it, too.
+            tracing::warn!("no thread ends a warm program: {error}");
         }
-        // As a zombie it would keep its cgroup, and it is no zombie yet where the kernel is
-        // still taking it apart. Whoever waits for it finds it gone.
-        for _ in 0..200 {
-            let waited = waitpid(Pid::from_raw(self.process), Some(WaitPidFlag::WNOHANG));
-            match waited {
-                Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(10)),
-                _ => break,
-            }
-        }
-        self.tree.remove();
     }
+}
+
+fn end(process: i32, tree: &Tree) {
+    if let Err(left) = tree.end_all_but(None) {
+        tracing::warn!("of a warm program processes are left: {left:?}");
+        return;
+    }
+    // As a zombie it would keep its cgroup, and it is no zombie yet where the kernel is still
+    // taking it apart. Whoever waits for it finds it gone.
+    for _ in 0..200 {
+        let waited = waitpid(Pid::from_raw(process), Some(WaitPidFlag::WNOHANG));
+        match waited {
+            Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_millis(10)),
+            _ => break,
+        }
+    }
+    tree.remove();
 }

@@ -137,4 +137,13 @@ impl Vouch for Access {
             })
         }
     }
+
+    fn needs(&self, action: Action) -> String {
+        let scope = match action {
+            Action::Read => "read",
+            Action::Create | Action::Update => "submit",
+            Action::Delete => "admin",
+        };
+        format!("the scope {scope}")
+    }
 }

@@ -3,12 +3,13 @@
 //! others, and goes on though who began it may be gone.
 
 use super::extract::Said;
+use super::tasks::broken_off;
 use super::{Action, Api, Shown};
 use crate::deletion::{Deletion, Fate, delete};
 use crate::problem::Refusal;
 use auria_core::{Nonce, RunId};
-use auria_store::Store;
-use auria_store::housekeeping::{self, Assets, Collect, Collected};
+use auria_store::housekeeping::{self, Assets, Collect, Collected, Progress};
+use auria_store::{Store, StoreError};
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use http::StatusCode;
@@ -17,11 +18,12 @@ use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 
 /// Collections whose end is remembered, for those who ask after them.
 const REMEMBERED: usize = 16;
+/// A caller waits so long for a deletion; it goes on after that.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How a run is to be deleted.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -45,49 +47,25 @@ pub(super) async fn delete_run(
     let user = api.0.vouched.vouch(&token, Action::Delete).await?;
     let run = api.run(&run).await?;
     let grace = Duration::from_millis(body.grace_ms);
-    let (store, by) = (api.store().clone(), user.name.clone());
     let id = run.run.clone();
-    let (done, came) = oneshot::channel();
-    api.apart(async move || {
-        let deleted = async {
-            let assets = Assets::read(&store).await?;
-            delete(&store, &run, &assets, &by, grace).await
-        };
-        drop(done.send(deleted.await));
+    let (store, runs) = (api.store().clone(), Arc::clone(&api.0.runs));
+    // What belongs to it is done with it: who asked may be gone by then.
+    let mut came = api.apart(async move || {
+        let assets = Assets::read(&store).await?;
+        let deletion = delete(&store, &run, &assets, &user.name, grace).await?;
+        if deletion.fate != Fate::Kept {
+            runs.note(&user, "delete", &run.run).await;
+        }
+        if deletion.fate == Fate::Deleted {
+            runs.forget(&run.run).await;
+        }
+        Ok::<_, StoreError>(deletion)
     });
-    let deletion = came.await.map_err(|_| {
-        Refusal::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the deletion was broken off; ask again",
-        )
-    })?;
-    let deletion = deletion.map_err(|error| Refusal::of(&error))?;
-    if deletion.fate != Fate::Kept {
-        api.0.runs.note(&user, "delete", &id).await;
-    }
-    if deletion.fate == Fate::Deleted {
-        api.0.runs.forget(&id).await;
-    }
-    Ok(Json(deletion))
-}
-
-impl Api {
-    /// Does `work` on a thread of its own, for as long as this API is there: who asked may be
-    /// gone. What reads and deletes a whole store is no future that may move between threads.
-    fn apart(&self, work: impl AsyncFnOnce() + Send + 'static) {
-        let mut ends = self.0.ends.subscribe();
-        let runtime = Handle::current();
-        let tasks = self.0.tasks.lock();
-        let mut tasks = tasks.unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn_blocking(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = work() => {}
-                    _ = ends.changed() => {}
-                }
-            });
-        });
+    match tokio::time::timeout(PATIENCE, &mut came).await {
+        Ok(Ok(Ok(deletion))) => Ok(Json(deletion)),
+        Ok(Ok(Err(error))) => Err(Refusal::of(&error)),
+        Ok(Err(_)) => Err(broken_off()),
+        Err(_) => Ok(Json(Deletion::going_on(&id))),
     }
 }
 
@@ -178,27 +156,24 @@ impl Drop for Under {
     }
 }
 
-async fn collect(store: &Store, what: &Collect, under: &Under) -> Vec<RunId> {
-    let told = |doing: &str| {
+/// Collects; each run that is gone is told to `gone` at once.
+async fn collect(store: &Store, what: &Collect, under: &Under, gone: mpsc::UnboundedSender<RunId>) {
+    let told = |progress: Progress<'_>| {
+        if let Progress::Deleted(run) = progress {
+            // Whoever hears it is there until this is over.
+            let _ = gone.send(run.clone());
+        }
         under.collections.change(&under.id, |collection| {
-            collection.doing = Some(doing.to_owned());
+            collection.doing = Some(progress.to_string());
         });
     };
     let done = housekeeping::collect(store, what, &told).await;
-    let mut gone = Vec::new();
     under
         .collections
         .change(&under.id, |collection| match done {
-            Ok(collected) => {
-                if !collected.dry_run {
-                    let fates = collected.runs.iter();
-                    gone.extend(fates.filter(|f| f.fate == "deleted").map(|f| f.run.clone()));
-                }
-                collection.collected = Some(Arc::new(collected));
-            }
+            Ok(collected) => collection.collected = Some(Arc::new(collected)),
             Err(error) => collection.failed = Some(error.to_string()),
         });
-    gone
 }
 
 pub(super) async fn begin(
@@ -227,11 +202,19 @@ pub(super) async fn begin(
         id: begun.id.clone(),
     };
     let (store, runs) = (api.store().clone(), Arc::clone(&api.0.runs));
-    api.apart(async move || {
-        for run in collect(&store, &what, &under).await {
-            runs.note(&user, "delete", &run).await;
-            runs.forget(&run).await;
-        }
+    let _goes_on = api.apart(async move || {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "what is collected names each of these runs, too"
+        )]
+        let (gone, mut went) = mpsc::unbounded_channel();
+        let clear = async {
+            while let Some(run) = went.recv().await {
+                runs.note(&user, "delete", &run).await;
+                runs.forget(&run).await;
+            }
+        };
+        tokio::join!(collect(&store, &what, &under, gone), clear);
     });
     Ok((StatusCode::ACCEPTED, Json(begun)))
 }

@@ -12,6 +12,7 @@ pub(crate) mod outputs;
 pub(crate) mod resources;
 mod rights;
 mod streams;
+mod tasks;
 mod vouch;
 
 pub use vouch::{Action, Denied, User, Vouch};
@@ -365,7 +366,7 @@ pub(crate) fn described() -> Routes<Api> {
             About::new("collect", "Begins to collect what nobody needs any more").status(202),
         )
         .get(
-            "/gc/{id}",
+            "/gc/{collection}",
             housekeeping::after,
             About::new("showCollection", "A collection as it stands"),
         )

@@ -22,8 +22,7 @@ use futures::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::sync::PoisonError;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Runs of a page, where nothing is said.
 const PAGE: usize = 50;
@@ -378,27 +377,6 @@ impl Api {
         let (headers, asked) = (headers.clone(), asked.to_vec());
         let work = async move { api.take(&user, &what, &headers, &asked, submission).await };
         self.owned(work).await?
-    }
-
-    /// Does `work` to its end, though the caller's connection may be gone by then: what was
-    /// begun is not left half done.
-    async fn owned<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T, Refusal> {
-        let (done, came) = oneshot::channel();
-        {
-            let tasks = self.0.tasks.lock();
-            let mut tasks = tasks.unwrap_or_else(PoisonError::into_inner);
-            while tasks.try_join_next().is_some() {}
-            tasks.spawn(async move { drop(done.send(work.await)) });
-        }
-        came.await.map_err(|_| {
-            Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the request was broken off; ask again",
-            )
-        })
     }
 
     async fn take(

@@ -71,6 +71,11 @@ pub enum Denied {
 pub trait Vouch: Send + Sync {
     /// The user, where they may.
     async fn vouch(&self, token: &str, action: Action) -> Result<User, Denied>;
+
+    /// What somebody would need who may not, for people.
+    fn needs(&self, action: Action) -> String {
+        format!("the right to {} pipelineruns", action.verb())
+    }
 }
 
 /// How long it is remembered that somebody may do something.
@@ -148,7 +153,11 @@ impl Vouched {
             Denied::Unknown => Refusal::unknown(),
             Denied::Forbidden { user } => Refusal::new(
                 StatusCode::FORBIDDEN,
-                format!("{user} may not {} pipelineruns here", action.verb()),
+                format!(
+                    "{user} may not {} pipelineruns here: that needs {}",
+                    action.verb(),
+                    self.vouch.needs(action)
+                ),
             ),
             Denied::Unavailable { message } => {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message.clone())

@@ -188,6 +188,10 @@ fn in_path(name: &str) -> Value {
             "A token's id.",
             json!({"type": "string", "pattern": "^[0-9a-f]{12}$"}),
         ),
+        "collection" => (
+            "A collection's id.",
+            json!({"type": "string", "pattern": "^[0-9a-f]{16}$"}),
+        ),
         "name" | "deployment" | "endpoint" => (
             "A name.",
             json!({"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]*$", "minLength": 1, "maxLength": 63}),

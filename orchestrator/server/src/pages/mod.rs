@@ -30,6 +30,7 @@ use crate::problem::Refusal;
 use crate::schedules::Schedules;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, State};
+use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use http::request::Parts;
@@ -39,7 +40,9 @@ use serde::Deserialize;
 use session::Sessions;
 use shell::Room;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A form is no longer.
 const LARGEST_FORM: usize = 64 * 1024;
@@ -317,10 +320,24 @@ async fn file(
     answer.await.unwrap_or_else(|why| failed(Room::Runs, &why))
 }
 
+/// Until a browser asks again for the changes of a run that nobody drives here.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// The changes of a run. Of a run that is not driven here there is one, so that a page that was
+/// made before the run's end, or before its beginning, is made anew.
 async fn events(State(pages): State<Pages>, viewer: Viewer, Path(run): Path<String>) -> Response {
-    let answer = crate::api::events::of(&pages.api, viewer.token, &run);
-    match answer {
-        Ok(events) => events.into_response(),
+    let why = match crate::api::events::of(&pages.api, viewer.token, &run) {
+        Ok(events) => return events.into_response(),
+        Err(why) => why,
+    };
+    if why.status() != StatusCode::NOT_FOUND {
+        return why.into_response();
+    }
+    match pages.api.run(&run).await {
+        Ok(_) => {
+            let change = Event::default().event("change").data("{}").retry(AGAIN);
+            Sse::new(futures::stream::iter([Ok::<_, Infallible>(change)])).into_response()
+        }
         Err(refusal) => refusal.into_response(),
     }
 }

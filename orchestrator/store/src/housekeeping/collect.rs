@@ -14,6 +14,7 @@ use futures::{StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,14 +103,33 @@ impl RunFate {
     }
 }
 
-/// Collects. `told` hears what is being done, for people.
+/// What a collection tells while it goes on.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// What it does at this moment, for people.
+    Doing(&'a str),
+    /// This run is gone: what else stands for it may go too.
+    Deleted(&'a RunId),
+}
+
+impl fmt::Display for Progress<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Doing(what) => f.write_str(what),
+            Self::Deleted(run) => write!(f, "deleted {run}"),
+        }
+    }
+}
+
+/// Collects. `told` hears what is being done; each run that is gone at once, whatever fails
+/// after that.
 ///
 /// # Errors
 /// Where the store cannot be read or written; what was done until then stays done.
 pub async fn collect(
     store: &Store,
     what: &Collect,
-    told: &(dyn Fn(&str) + Send + Sync),
+    told: &(dyn Fn(Progress<'_>) + Send + Sync),
 ) -> Result<Collected, StoreError> {
     let mut pass = Pass {
         store,
@@ -120,7 +140,7 @@ pub async fn collect(
             ..Collected::default()
         },
     };
-    told("reading the runs");
+    told(Progress::Doing("reading the runs"));
     let known = pass.known().await?;
     pass.runs(&known, told).await?;
     let gone: BTreeSet<&RunId> = pass
@@ -138,17 +158,15 @@ pub async fn collect(
         .collect();
     for (number, run) in left.iter().enumerate() {
         if number % 100 == 0 {
-            told(&format!(
-                "looking at attempts: run {} of {}",
-                number + 1,
-                left.len()
-            ));
+            let (number, all) = (number + 1, left.len());
+            let doing = format!("looking at attempts: run {number} of {all}");
+            told(Progress::Doing(&doing));
         }
         pass.attempts(run).await?;
     }
-    told("looking at snapshots");
+    told(Progress::Doing("looking at snapshots"));
     pass.snapshots(&known).await?;
-    told("looking for what was cut short");
+    told(Progress::Doing("looking for what was cut short"));
     pass.found.uploads = uploads::sweep(store, pass.clock, what.uploads, what.dry_run).await?;
     pass.remains(&known).await?;
     Ok(pass.found)
@@ -208,7 +226,7 @@ impl Pass<'_> {
     async fn runs(
         &mut self,
         known: &Known,
-        told: &(dyn Fn(&str) + Send + Sync),
+        told: &(dyn Fn(Progress<'_>) + Send + Sync),
     ) -> Result<(), StoreError> {
         // A run that was being deleted when its `run.json` had gone already.
         let cut_short = known.rest.iter().filter_map(|name| name.parse().ok());
@@ -232,7 +250,9 @@ impl Pass<'_> {
                 };
                 let run = candidate.run.clone();
                 if fate.fate == "deleted" {
-                    told(&format!("deleted {run}"));
+                    if !self.what.dry_run {
+                        told(Progress::Deleted(&run));
+                    }
                     deleted = true;
                 } else {
                     waiting.push(candidate);

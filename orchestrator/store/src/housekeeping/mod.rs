@@ -16,7 +16,7 @@ mod grave;
 mod uploads;
 mod users;
 
-pub use collect::{Collect, Collected, RunFate, collect};
+pub use collect::{Collect, Collected, Progress, RunFate, collect};
 pub use deletion::{Finished, Marked, finish, is_going, mark, rescue, still_there};
 pub use grave::is_kept;
 pub use users::{Assets, User, UserKind};

@@ -95,22 +95,28 @@ pub(super) enum Failed {
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
-    text: String,
+    /// What the server said.
+    said: String,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        write!(f, "{}: {}", self.status, self.said)
     }
 }
 
 impl std::error::Error for Refusal {}
 
 impl Refusal {
+    /// What the server said, in its own words.
+    pub(super) fn said(&self) -> &str {
+        &self.said
+    }
+
     /// As an object store would say it.
     pub(super) fn as_error(&self, path: &StorePath) -> object_store::Error {
         use object_store::Error as E;
-        let (path, source) = (path.to_string(), self.text.clone().into());
+        let (path, source) = (path.to_string(), self.to_string().into());
         match self.status {
             StatusCode::NOT_FOUND => E::NotFound { path, source },
             StatusCode::CONFLICT => E::AlreadyExists { path, source },
@@ -395,18 +401,14 @@ async fn answer(response: HttpResponse) -> Result<Answer, Failed> {
 
 /// What a refusal says.
 pub(super) fn refused(status: StatusCode, body: Bytes) -> Failed {
-    let text = match serde_json::from_slice::<Problem>(&body) {
+    let said = match serde_json::from_slice::<Problem>(&body) {
         Ok(problem) => problem.detail.unwrap_or(problem.title),
         Err(_) => {
             let said: String = String::from_utf8_lossy(&body).chars().take(500).collect();
             format!("{said:?}")
         }
     };
-    Failed::Refused(Box::new(Refusal {
-        status,
-        body,
-        text: format!("{status}: {text}"),
-    }))
+    Failed::Refused(Box::new(Refusal { status, body, said }))
 }
 
 /// A refusal that stands in an answer.

@@ -3,9 +3,10 @@
 
 use super::call::{Failed, own_headers};
 use super::{Remote, encode};
+use crate::error::ErrorKind;
 use crate::error::sort_error;
 use crate::{StoreError, StorePath};
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -43,7 +44,7 @@ impl Remote {
             })?;
             headers.insert(HeaderName::from_static(name), value);
         }
-        let failed = |failed: Failed| sort_error("change", &place, failed.as_error(&place));
+        let failed = |failed: Failed| declined("change", &place, &failed);
         let url = self.0.line.address(path, &[]).map_err(failed)?;
         let body = encode(body)?;
         let sent = self
@@ -84,7 +85,30 @@ impl Remote {
         let token = self.token();
         let place = StorePath::from(path);
         let sent = self.0.line.send_at(method, path, body, Some(&token)).await;
-        let answer = sent.map_err(|failed| sort_error(verb, &place, failed.as_error(&place)))?;
+        let answer = sent.map_err(|failed| declined(verb, &place, &failed))?;
         self.read(answer, &place).await
+    }
+}
+
+/// Why there is no answer: what a server says of a request is told in its words.
+fn declined(verb: &str, place: &StorePath, failed: &Failed) -> StoreError {
+    let said = match failed {
+        Failed::Refused(refusal) => Some((refusal.status, refusal.said())),
+        Failed::Line(_) => None,
+    };
+    let kind = said.and_then(|(status, _)| match status {
+        StatusCode::NOT_FOUND | StatusCode::GONE => Some(ErrorKind::NotFound),
+        StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Some(ErrorKind::Conflict),
+        StatusCode::BAD_REQUEST
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNPROCESSABLE_ENTITY => Some(ErrorKind::Usage),
+        _ => None,
+    });
+    match (said, kind) {
+        (Some((_, why)), Some(kind)) if !why.is_empty() => StoreError::Declined {
+            why: why.to_owned(),
+            kind,
+        },
+        _ => sort_error(verb, place, failed.as_error(place)),
     }
 }

@@ -5,6 +5,7 @@
 (() => {
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const LINE = calm ? 0 : 1500; // between two lines
+  const ANEW = 5000; // milliseconds until what was refused is asked for again
   const LOOK = calm ? 0 : 4200; // for which a stage is looked at before the next
   const pause = (millis) => new Promise((done) => setTimeout(done, millis));
 
@@ -56,12 +57,12 @@
 
   const work = document.querySelector("[data-work]");
   if (work) {
-    const source = new EventSource(work.dataset.work + "/events");
+    let source;
     let written = false;
     let painted = false;
     const waits = (ahead) =>
       ahead === 0 ? "You are next" : ahead === 1 ? "One is before you" : `${ahead} are before you`;
-    source.addEventListener("seen", (event) => {
+    const look = (event) => {
       const seen = JSON.parse(event.data);
       if (seen.stage === "waiting") then(() => say(waits(seen.ahead)));
       if (seen.stage === "writing") then(() => say("She is writing"));
@@ -93,7 +94,16 @@
         source.close();
         then(() => say("Something went wrong. Ask her for another"));
       }
-    });
+    };
+    // A browser gives up on what was refused once: a server that had no room has some later.
+    const follow = () => {
+      source = new EventSource(work.dataset.work + "/events");
+      source.addEventListener("seen", look);
+      source.addEventListener("error", () => {
+        if (source.readyState === EventSource.CLOSED) setTimeout(follow, ANEW);
+      });
+    };
+    follow();
   }
 
   const told = document.querySelector("[data-shared]");

@@ -4,14 +4,16 @@
 
 (() => {
   const RENEW = 1000; // milliseconds between two looks, however much happens
+  const ANEW = 5000; // milliseconds until what was refused is asked for again
   const LINES = 5000; // lines of a log that are held here; all of it is a link away
 
   // What changes while a run goes on is taken from the page as it would be loaded now.
   const live = document.querySelector("[data-events]");
   if (live) {
-    const source = new EventSource(live.dataset.events);
+    let source;
     let busy = false;
     let again = false;
+    let over = false;
     const renew = async () => {
       if (busy) {
         again = true;
@@ -28,7 +30,10 @@
             if (now && now.innerHTML !== part.innerHTML) part.replaceChildren(...now.childNodes);
           }
           if (focus) document.getElementById(focus)?.focus({ preventScroll: true });
-          if (!page.querySelector("[data-events]")) source.close();
+          if (!page.querySelector("[data-events]")) {
+            over = true;
+            source.close();
+          }
         }
       } catch {
         // The next change, or the reader, tries again.
@@ -41,7 +46,20 @@
         }
       }, RENEW);
     };
-    source.addEventListener("change", renew);
+    // A browser gives up on what was refused once: a server that had no room has some later.
+    const follow = () => {
+      source = new EventSource(live.dataset.events);
+      source.addEventListener("change", renew);
+      source.addEventListener("error", () => {
+        if (over || source.readyState !== EventSource.CLOSED) return;
+        setTimeout(() => {
+          if (over) return;
+          renew();
+          follow();
+        }, ANEW);
+      });
+    };
+    follow();
   }
 
   const log = document.querySelector("[data-log]");
