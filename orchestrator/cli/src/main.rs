@@ -20,6 +20,7 @@ mod load;
 mod machine;
 mod open;
 mod planning;
+mod plans;
 mod print;
 mod progress;
 mod report;

@@ -4,6 +4,7 @@
 
 use crate::args::{Global, PipelineFile};
 use crate::cluster::Controller;
+use crate::cluster::serve::Namespace;
 use crate::config::Config;
 use crate::edge;
 use crate::failure::Failure;
@@ -17,6 +18,7 @@ use auria_core::diagnostic::{Code, Diagnostic, sort};
 use auria_core::plan::{Executable, Plan};
 use auria_core::planner::{self, Asset, Facts, Snapshot, Target, UriNeed};
 use auria_core::{Digest, RunId};
+use auria_server::api::Runs;
 use auria_server::submission::new_run;
 use auria_store::snapshot::{self, ScannedSnapshot};
 use auria_store::{Access, StoreError, artifact, external, registry};
@@ -49,7 +51,7 @@ pub struct Planned {
 pub type Say<'a> = &'a mut (dyn FnMut(&[Diagnostic], &[String]) -> Result<(), Failure> + Send);
 
 /// What a plan may draw on that somebody else sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Bounds<'a> {
     /// Nothing outside of this folder is read.
     pub within: &'a Path,
@@ -57,6 +59,8 @@ pub struct Bounds<'a> {
     pub config: &'a Config,
     /// Whether inputs may be read from addresses that the public does not reach.
     pub internal: bool,
+    /// The cluster that the plan is for, where this program is its controller.
+    pub cluster: Option<&'a Namespace>,
 }
 
 /// Reads, checks and plans the pipeline that `file` means.
@@ -155,7 +159,11 @@ pub async fn plan_within(
         }
     }
     let on_cluster = matches!(target, Chosen::Kubernetes(_));
-    let place = Place::beside(global, &config, &folder, on_cluster).await?;
+    let own_cluster = bounds.and_then(|bounds| bounds.cluster);
+    let place = match own_cluster {
+        Some(_) => open::store_url_beside(global, &config, &folder).map(Place::Store)?,
+        None => Place::beside(global, &config, &folder, on_cluster).await?,
+    };
     let mut facts = Facts {
         run: run.to_string(),
         folder: match bounds {
@@ -231,9 +239,10 @@ pub async fn plan_within(
         match planner::plan(&pipeline, &facts) {
             Ok(plan) => {
                 say(&planner::notes(&pipeline, &facts), &checked.names)?;
-                match &place {
-                    Place::Store(_) => check_room(&plan)?,
-                    Place::Cluster(controller) => controller.check(&plan).await?,
+                match (&place, own_cluster) {
+                    (_, Some(cluster)) => check_nodes(cluster, &plan).await?,
+                    (Place::Store(_), None) => check_room(&plan)?,
+                    (Place::Cluster(controller), None) => controller.check(&plan).await?,
                 }
                 return Ok(Planned {
                     run,
@@ -401,6 +410,19 @@ fn check_room(plan: &Plan) -> Result<(), Failure> {
     let list = refusals.join("\n  ");
     Err(Failure::usage(format!("this machine can never run\n  {list}"))
         .help("ask for less under `resources`, or run it where there is more; `auria-pipeline doctor` says what this machine has"))
+}
+
+/// That every step can ever find a node of the cluster that this program is the controller of.
+async fn check_nodes(cluster: &Namespace, plan: &Plan) -> Result<(), Failure> {
+    let refusals = Runs::check(cluster, plan).await;
+    let refusals = refusals.map_err(Failure::unreachable)?;
+    if refusals.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "this cluster can never run\n  {}",
+        refusals.join("\n").replace('\n', "\n  ")
+    )))
 }
 
 /// The programs that commands begin with, as the launcher will find them.

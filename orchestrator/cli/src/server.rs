@@ -2,7 +2,7 @@
 //! every command works as it does on this machine. What drives runs is on the other side.
 
 use crate::args::Global;
-use crate::cluster::Controller;
+use crate::cluster::{self, Controller};
 use crate::config::Config;
 use crate::drive;
 use crate::edge;
@@ -91,15 +91,17 @@ pub async fn connect(url: &str, config: &Config) -> Result<Controller, Failure> 
 /// Where `serve` listens, unless something else is said.
 const DEFAULT: &str = "http://127.0.0.1:8460";
 
-/// The server of a command that needs one: the one that somebody named, else that of this
-/// machine.
+/// The server of a command that needs one: the one that somebody named, the controller of a
+/// cluster where that is meant, else that of this machine.
 ///
 /// # Errors
 /// Where there is none, or it cannot be reached.
 pub async fn required(global: &Global) -> Result<Controller, Failure> {
     let config = Config::find(&crate::open::current_folder()?)?;
-    let url = said(global, &config).unwrap_or_else(|| DEFAULT.to_owned());
-    connect(&url, &config).await
+    if cluster::is_meant(global, &config) {
+        return cluster::controller(global, &config).await;
+    }
+    connect(DEFAULT, &config).await
 }
 
 /// Where the steps of a run there run.

@@ -1,6 +1,6 @@
 //! Who calls the API on a cluster: Kubernetes vouches for a token (TokenReview), and its
-//! roles say what the caller may do to `pipelineruns` (SubjectAccessReview). It keeps no
-//! token and answers nothing by itself.
+//! roles say what the caller may do to `pipelineruns`, `pipelineendpoints` and
+//! `pipelineschedules` (SubjectAccessReview). It keeps no token and answers nothing by itself.
 
 use crate::executor::called;
 use crate::names::GROUP;
@@ -15,17 +15,53 @@ use kube::{Api, Client};
 /// here, and one for this opens nothing there.
 pub const AUDIENCE: &str = "auria-pipeline";
 
-/// What a caller wants to do to runs.
+/// What a caller wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verb {
-    /// See them.
+    /// See one.
     Get,
-    /// Submit one.
+    /// See all.
+    List,
+    /// Make one: of a run, submit it.
     Create,
-    /// Cancel or change one.
+    /// Change one: of a run, cancel it.
     Update,
     /// Delete one.
     Delete,
+}
+
+impl Verb {
+    /// As roles write it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// What a caller wants to do it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted<'a> {
+    /// `pipelineruns`.
+    pub resource: &'static str,
+    /// `invoke`, of `pipelineendpoints`.
+    pub subresource: Option<&'static str>,
+    /// Which, where it is one.
+    pub name: Option<&'a str>,
+}
+
+impl Wanted<'static> {
+    /// Runs.
+    pub const RUNS: Self = Self {
+        resource: "pipelineruns",
+        subresource: None,
+        name: None,
+    };
 }
 
 /// What Kubernetes says of a caller.
@@ -70,11 +106,33 @@ impl Access {
     /// # Errors
     /// Where the cluster cannot be asked: then nobody may.
     pub async fn vouch(&self, token: &str, verb: Verb) -> Result<Vouched, String> {
+        self.vouch_for(token, verb, Wanted::RUNS).await
+    }
+
+    /// Whether `token` is somebody's, whatever they may.
+    ///
+    /// # Errors
+    /// Where the cluster cannot be asked.
+    pub async fn knows(&self, token: &str) -> Result<Vouched, String> {
+        let user = self.who(token).await?.and_then(|user| user.username);
+        Ok(user.map_or(Vouched::Nobody, |user| Vouched::Allowed { user }))
+    }
+
+    /// Whether the holder of `token` may do `verb` to what is wanted.
+    ///
+    /// # Errors
+    /// Where the cluster cannot be asked: then nobody may.
+    pub async fn vouch_for(
+        &self,
+        token: &str,
+        verb: Verb,
+        wanted: Wanted<'_>,
+    ) -> Result<Vouched, String> {
         let Some(user) = self.who(token).await? else {
             return Ok(Vouched::Nobody);
         };
         let name = user.username.clone().unwrap_or_default();
-        if self.may(user, verb).await? {
+        if self.may(user, verb, wanted).await? {
             Ok(Vouched::Allowed { user: name })
         } else {
             Ok(Vouched::Forbidden { user: name })
@@ -106,13 +164,7 @@ impl Access {
         Ok(named.filter(|_| status.authenticated == Some(true) && ours))
     }
 
-    async fn may(&self, user: UserInfo, verb: Verb) -> Result<bool, String> {
-        let verb = match verb {
-            Verb::Get => "get",
-            Verb::Create => "create",
-            Verb::Update => "update",
-            Verb::Delete => "delete",
-        };
+    async fn may(&self, user: UserInfo, verb: Verb, wanted: Wanted<'_>) -> Result<bool, String> {
         let UserInfo {
             username,
             uid,
@@ -127,9 +179,11 @@ impl Access {
                 extra,
                 resource_attributes: Some(ResourceAttributes {
                     group: Some(GROUP.to_owned()),
-                    resource: Some("pipelineruns".to_owned()),
+                    resource: Some(wanted.resource.to_owned()),
+                    subresource: wanted.subresource.map(str::to_owned),
+                    name: wanted.name.map(str::to_owned),
                     namespace: Some(self.namespace.clone()),
-                    verb: Some(verb.to_owned()),
+                    verb: Some(verb.word().to_owned()),
                     ..ResourceAttributes::default()
                 }),
                 non_resource_attributes: None,

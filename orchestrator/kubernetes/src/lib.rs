@@ -4,7 +4,7 @@
 //! run state and launchers do.
 //!
 //! Reading order: `compute` (what `auria.yaml` declares), `cuda` (the table of pins),
-//! `pod`, `fit`, `executor`, `resource`, `controller`.
+//! `pod`, `fit`, `executor`, `resource`, `served`, `controller`.
 
 pub mod access;
 pub mod compute;
@@ -16,6 +16,7 @@ pub mod levels;
 pub mod names;
 pub mod pod;
 pub mod resource;
+pub mod served;
 
 pub use executor::{Kubernetes, KubernetesOptions, Relay};
 pub use names::{instance_pod_name, pod_name};

@@ -76,7 +76,12 @@ pub fn instance_pod_name(attempt: &AttemptId, instance: u32) -> String {
 /// The name of the custom resource of a run: its own name, where a cluster takes that.
 #[must_use]
 pub fn resource_name(run: &RunId) -> String {
-    let name = run.as_str();
+    served_name(run.as_str())
+}
+
+/// The name of the custom resource of a schedule or an endpoint.
+#[must_use]
+pub fn served_name(name: &str) -> String {
     if slug(name, LONGEST) == name {
         name.to_owned()
     } else {

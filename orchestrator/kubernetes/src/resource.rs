@@ -3,6 +3,7 @@
 //! resource's definition is made of these types and checked in under `manifests/`.
 
 use crate::names;
+use crate::served::{Endpoint, Schedule};
 use auria_core::{RunId, Timestamp};
 use auria_store::layout;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
@@ -13,6 +14,12 @@ use serde::{Deserialize, Serialize};
 /// How long a resource stays after its run has ended, where it does not say; the store
 /// keeps the run.
 pub const DEFAULT_TTL_SECONDS: u32 = 7 * 24 * 3600;
+
+/// The resources of schedules, as roles name them.
+pub const SCHEDULES: &str = "pipelineschedules";
+
+/// The resources of endpoints: `endpoints` are Kubernetes' own.
+pub const ENDPOINTS: &str = "pipelineendpoints";
 
 /// Keeps the resource until its run has ended.
 pub const FINALIZER: &str = "pipelines.auria.dev/run-end";
@@ -142,8 +149,12 @@ impl PipelineRun {
 /// The definitions of the custom resources, for `manifests/base/crd.yaml`.
 #[must_use]
 pub fn definitions() -> String {
-    let definition = serde_json::to_value(PipelineRun::crd()).unwrap_or_default();
-    let yaml = serde_saphyr::to_string(&definition).unwrap_or_default();
+    let all = [PipelineRun::crd(), Schedule::crd(), Endpoint::crd()];
+    let all = all.map(|definition| {
+        let definition = serde_json::to_value(definition).unwrap_or_default();
+        serde_saphyr::to_string(&definition).unwrap_or_default()
+    });
+    let yaml = all.join("---\n");
     format!("# Written by `cargo xtask schema` from the types of orchestrator/kubernetes.\n{yaml}")
 }
 

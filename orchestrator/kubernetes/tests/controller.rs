@@ -22,7 +22,7 @@ use auria_kubernetes::compute::Compute;
 use auria_kubernetes::controller::{
     self, ControllerOptions, Feeds, Leads, LeaseTiming, announce, cancel,
 };
-use auria_kubernetes::resource::{FINALIZER, PipelineRun, definitions};
+use auria_kubernetes::resource::{FINALIZER, PipelineRun};
 use auria_kubernetes::{KubernetesOptions, Relay, names};
 use auria_store::runs::{self, RUN_VERSION, RunJson, RunState, Submitter};
 use auria_store::{Access, Commit, Journal, Store};
@@ -31,7 +31,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, CustomResourceExt, ResourceExt};
 use libtest_mimic::{Arguments, Trial};
 use resources::*;
 use serde_json::json;
@@ -124,7 +124,7 @@ struct Replica {
 impl World {
     async fn new(client: Client, namespace: String) -> Self {
         let definitions_of: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let definition: serde_json::Value = serde_saphyr::from_str(&definitions()).unwrap();
+        let definition = serde_json::to_value(PipelineRun::crd()).unwrap();
         let name = "pipelineruns.pipelines.auria.dev";
         let params = PatchParams::apply("tests").force();
         definitions_of
@@ -187,6 +187,7 @@ impl World {
                 launcher: launcher(),
                 now,
             },
+            mirror: None,
         };
         let (shutdown, down) = watch::channel(false);
         let task = self.tasks.spawn(controller::run(

@@ -9,6 +9,7 @@ pub mod auria;
 mod body;
 pub mod broker;
 mod caller;
+mod changes;
 mod decisions;
 pub mod deletion;
 pub mod endpoints;
@@ -32,6 +33,7 @@ pub mod testing;
 pub mod tls;
 
 pub use broker::token::TokenKey;
+pub use changes::Changes;
 pub use listen::Listening;
 pub use openapi::{Routes, openapi};
 pub use problem::Refusal;

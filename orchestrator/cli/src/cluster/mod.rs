@@ -6,6 +6,7 @@ pub mod doctor;
 mod follow;
 mod forward;
 mod leader;
+pub mod mirror;
 pub mod replicas;
 pub mod serve;
 mod way;

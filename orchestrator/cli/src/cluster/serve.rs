@@ -5,16 +5,18 @@
 use crate::edge;
 use async_trait::async_trait;
 use auria_core::RunId;
+use auria_core::outcome::Status;
 use auria_core::plan::Plan;
 use auria_core::protocol::LauncherFacts;
 use auria_engine::feed::Feed;
-use auria_kubernetes::access::{self, Verb, Vouched};
+use auria_kubernetes::access::{self, Verb, Vouched, Wanted};
 use auria_kubernetes::compute::Compute;
-use auria_kubernetes::controller::{self, Feeds};
+use auria_kubernetes::controller::{self, Feeds, Standing};
 use auria_kubernetes::fit::{self, NodeOffer};
 use auria_kubernetes::pod::LauncherSource;
-use auria_server::access::audit;
-use auria_server::api::{Action, Denied, NotStarted, Reserved, Runs, User, Vouch};
+use auria_kubernetes::resource;
+use auria_server::access::{Ask, Callers, Deed, Kind, audit};
+use auria_server::api::{Action, Denied, NotStarted, Queue, Reserved, Runs, User, Vouch};
 use auria_store::Store;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
@@ -35,14 +37,67 @@ impl Vouch for Tokens {
             Action::Update => Verb::Update,
             Action::Delete => Verb::Delete,
         };
-        match self.0.vouch(token, verb).await {
-            Ok(Vouched::Allowed { user }) => Ok(User {
-                id: user.clone(),
-                name: user,
-            }),
-            Ok(Vouched::Forbidden { user }) => Err(Denied::Forbidden { user }),
-            Ok(Vouched::Nobody) => Err(Denied::Unknown),
-            Err(message) => Err(Denied::Unavailable { message }),
+        user(self.0.vouch(token, verb).await)
+    }
+}
+
+fn user(vouched: Result<Vouched, String>) -> Result<User, Denied> {
+    match vouched {
+        Ok(Vouched::Allowed { user }) => Ok(User {
+            id: user.clone(),
+            name: user,
+        }),
+        Ok(Vouched::Forbidden { user }) => Err(Denied::Forbidden { user }),
+        Ok(Vouched::Nobody) => Err(Denied::Unknown),
+        Err(message) => Err(Denied::Unavailable { message }),
+    }
+}
+
+#[async_trait]
+impl Callers for Tokens {
+    async fn may(&self, token: &str, ask: &Ask) -> Result<User, Denied> {
+        user(match wanted(ask) {
+            Some((verb, wanted)) => self.0.vouch_for(token, verb, wanted).await,
+            None => self.0.knows(token).await,
+        })
+    }
+
+    fn names(&self, ask: &Ask) -> (&'static str, &'static str) {
+        match (ask, wanted(ask)) {
+            (Ask::Invoke(_), _) => ("create", "pipelineendpoints/invoke"),
+            (_, Some((verb, wanted))) => (verb.word(), wanted.resource),
+            (_, None) => ("use", "this"),
+        }
+    }
+}
+
+/// A question as roles answer it; none where any user will do.
+fn wanted(ask: &Ask) -> Option<(Verb, Wanted<'_>)> {
+    let wanted = |resource, subresource, name| Wanted {
+        resource,
+        subresource,
+        name,
+    };
+    match ask {
+        Ask::Known => None,
+        Ask::Invoke(name) => Some((
+            Verb::Create,
+            wanted(resource::ENDPOINTS, Some("invoke"), Some(name.as_str())),
+        )),
+        Ask::May(deed, kind) => {
+            let verb = match deed {
+                Deed::Look => Verb::Get,
+                Deed::List => Verb::List,
+                Deed::Make => Verb::Create,
+                Deed::Change => Verb::Update,
+                Deed::End => Verb::Delete,
+            };
+            let resource = match kind {
+                Kind::Endpoints => resource::ENDPOINTS,
+                Kind::Schedules => resource::SCHEDULES,
+                Kind::Runs => Wanted::RUNS.resource,
+            };
+            Some((verb, wanted(resource, None, None)))
         }
     }
 }
@@ -60,6 +115,8 @@ pub struct Namespace {
     pub store: Store,
     /// The runs that are driven by this replica.
     pub feeds: Feeds,
+    /// How all of them stand, as their resources say.
+    pub standing: Standing,
     /// Computes, by name.
     pub computes: BTreeMap<String, Compute>,
     /// That of steps that name none.
@@ -84,7 +141,9 @@ impl Runs for Namespace {
             },
         })?;
         let announced = controller::announce(self.client.clone(), &self.name, run).await;
-        announced.map_err(|message| NotStarted::Unavailable { message })
+        announced.map_err(|message| NotStarted::Unavailable { message })?;
+        self.standing.announced(run);
+        Ok(())
     }
 
     fn nudge(&self, run: &RunId) {
@@ -139,6 +198,10 @@ impl Runs for Namespace {
         self.computes.keys().cloned().collect()
     }
 
+    async fn ended(&self, run: &RunId) {
+        self.standing.ended(run).await;
+    }
+
     fn launcher(&self) -> Option<LauncherFacts> {
         let LauncherSource {
             image,
@@ -150,5 +213,19 @@ impl Runs for Namespace {
             carried_by: carried_by.clone(),
             image_volumes: *image_volumes,
         })
+    }
+}
+
+impl Queue for Namespace {
+    fn status(&self, run: &RunId) -> Option<Status> {
+        let said = self.standing.status(run)?;
+        // The resource is a moment behind its driver.
+        let driven = said == Status::Queued && self.feeds.get(run).is_some();
+        Some(if driven { Status::Running } else { said })
+    }
+
+    fn place(&self, _run: &RunId) -> Option<(usize, usize)> {
+        // That is known to the replica that drives alone.
+        None
     }
 }

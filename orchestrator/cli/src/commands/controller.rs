@@ -2,21 +2,28 @@
 //! what `kubernetes` and `server` do; all it decides is where its keys come from.
 
 use crate::args::{ControllerArgs, Global};
+use crate::cluster::mirror::{Shown, Tells};
 use crate::cluster::replicas::{Others, Telling, pass_on};
 use crate::cluster::serve::{Namespace, Tokens};
 use crate::config::Config;
 use crate::edge;
 use crate::failure::{Failure, exit};
 use crate::open;
+use crate::plans::Plans;
 use auria_core::run::Limits;
 use auria_engine::relay::TicketIssuer;
 use auria_kubernetes::access::{AUDIENCE, Access};
 use auria_kubernetes::compute::Compute;
-use auria_kubernetes::controller::{self, ControllerOptions, Feeds, Leads, LeaseTiming};
+use auria_kubernetes::controller::{
+    self, ControllerOptions, Feeds, Leads, LeaseTiming, Mirror, Standing,
+};
 use auria_kubernetes::executor::{KubernetesOptions, Relay};
 use auria_kubernetes::pod::LauncherSource;
-use auria_server::api::{Api, ApiOptions};
+use auria_server::access;
+use auria_server::api::{Api, ApiOptions, Extras};
 use auria_server::broker::{Broker, BrokerOptions};
+use auria_server::endpoints::Endpoints;
+use auria_server::schedules::Schedules;
 use auria_server::tls::Authority;
 use auria_server::{Listening, TokenKey, replicas};
 use auria_store::Store;
@@ -88,8 +95,10 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
         token: replicas_token.clone(),
         authority: keys.authority.certificate().to_owned(),
     };
-    let mut passes_on = JoinSet::new();
-    passes_on.spawn(pass_on(heard, leads.clone(), others));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(pass_on(heard, leads.clone(), others));
+    let standing = Standing::default();
+    tasks.spawn(standing.clone().watch(client.clone(), namespace.clone()));
     let feeds = Feeds::default();
     let token_key = TokenKey::new(&keys.tokens)
         .map_err(|error| Failure::unreachable(format!("the Secret {namespace}/{KEYS}: {error}")))?;
@@ -130,29 +139,53 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
             .collect(),
         image_volumes: args.image_volumes,
     };
-    let api = Api::new(ApiOptions {
+    let runs = Arc::new(Namespace {
+        client: client.clone(),
+        name: namespace.clone(),
         store: store.clone(),
-        sign: !args.proxy,
-        store_authorities: None,
-        vouch: Arc::new(Tokens(Access::new(
-            client.clone(),
-            &namespace,
-            vec![AUDIENCE.to_owned()],
-        ))),
-        runs: Arc::new(Namespace {
-            client: client.clone(),
-            name: namespace.clone(),
-            store: store.clone(),
-            launcher: launcher.clone(),
-            canceling: std::sync::Mutex::default(),
-            feeds: feeds.clone(),
-            computes: computes.clone(),
-            fallback: fallback.clone(),
-        }),
+        launcher: launcher.clone(),
+        canceling: std::sync::Mutex::default(),
+        feeds: feeds.clone(),
+        standing,
+        computes: computes.clone(),
+        fallback: fallback.clone(),
     });
+    let callers = Arc::new(Tokens(Access::new(
+        client.clone(),
+        &namespace,
+        vec![AUDIENCE.to_owned()],
+    )));
+    let planner = Plans::on_cluster(store.clone(), config, runs.clone());
+    let mut extras = Extras::none(edge::now);
+    extras.planner = Some(Arc::new(planner));
+    extras.queue = Some(runs.clone());
+    let api = Api::with(
+        ApiOptions {
+            store: store.clone(),
+            sign: !args.proxy,
+            store_authorities: None,
+            vouch: callers.clone(),
+            runs,
+        },
+        extras,
+    );
+    let access = Arc::new(access::Access::vouched(store.clone(), callers, edge::now));
+    let tells = Tells::default();
+    let endpoints = Endpoints::new(api.clone(), access.clone()).telling(Arc::new(tells.clone()));
+    let schedules = Schedules::new(api.clone(), access).telling(Arc::new(tells.clone()));
+    let shown = Arc::new(Shown {
+        store: store.clone(),
+        schedules: schedules.clone(),
+    });
+    let mirror = Mirror::new(client.clone(), &namespace, shown);
+    tells.mirror(mirror.clone());
+    let writes = mirror.clone();
+    tasks.spawn(async move { writes.write().await });
+    let beside = endpoints.routes().merge(schedules.routes());
+    let router = api.router_with(beside, endpoints.published());
     let from_others = replicas::router(&replicas_token, Arc::new(relay.clone()));
     let mut broker_port = serve(args.broker_listen, broker.router().merge(from_others))?;
-    let mut api_port = serve(args.api_listen, api.router())?;
+    let mut api_port = serve(args.api_listen, router)?;
     tracing::info!(
         broker = %broker_port.address(), api = %api_port.address(), url = broker_url, store = %url, namespace, "serves"
     );
@@ -176,11 +209,15 @@ pub async fn controller(global: &Global, args: &ControllerArgs) -> Result<u8, Fa
             launcher,
             now: edge::now,
         },
+        mirror: Some(mirror),
     };
+    // Each replica has the clock of schedules: a tick is one record in the store, and fires once.
+    let ticks = schedules.run(shutdown.clone());
     let drives = controller::run(client, options, store, issuer, relay, feeds, shutdown);
+    let drives = async { tokio::join!(drives, ticks) };
     tokio::pin!(drives);
     let failed = tokio::select! {
-        () = &mut drives => None,
+        _ = &mut drives => None,
         ended = broker_port.ended() => Some(ended),
         ended = api_port.ended() => Some(ended),
         () = asked_to_end()? => None,

@@ -6,10 +6,14 @@
 mod chores;
 mod drive;
 mod leader;
+mod mirror;
 mod reign;
+mod standing;
 mod status;
 
 pub use leader::{Leads, LeaseTiming};
+pub use mirror::{Mirror, Served};
+pub use standing::Standing;
 
 use crate::executor::{Failed, Kubernetes, KubernetesOptions, Relay, called};
 use crate::names::{self, MANAGER};
@@ -47,6 +51,8 @@ pub struct ControllerOptions {
     pub limits: Limits,
     /// Where and how Pods are made.
     pub executor: KubernetesOptions,
+    /// What keeps the resources of schedules and endpoints, where they are served.
+    pub mirror: Option<Mirror>,
 }
 
 /// The feeds of the runs that this replica drives, for who serves them. Clones are one.
@@ -101,6 +107,7 @@ pub async fn run(
         let over = tokio::select! {
             () = reign.go_on() => "the watch has ended".to_owned(),
             why = leader.keep(lease) => why,
+            () = watched(options.mirror.as_ref()) => "the watch of what is served has ended".to_owned(),
             () = turned(&mut shutdown) => String::new(),
         };
         let down = *shutdown.borrow();
@@ -110,6 +117,14 @@ pub async fn run(
             return;
         }
         tracing::warn!(lease = options.lease, "does not drive any more: {over}");
+    }
+}
+
+/// Watches what is mirrored, for as long as it is polled.
+async fn watched(mirror: Option<&Mirror>) {
+    match mirror {
+        Some(mirror) => mirror.watch().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,12 +1,15 @@
 //! Who may use a server that knows its users itself: tokens, what each may do, how long, and
-//! who did what. A token is shown once, when it is made; at rest there is only its digest. It
-//! knows nothing of HTTP.
+//! who did what. A token is shown once, when it is made; at rest there is only its digest. Where
+//! somebody else knows the users ([`Callers`]), who may use endpoints and schedules is theirs to
+//! say, and there are no tokens here.
 
 pub mod audit;
+mod callers;
 pub mod limit;
 mod routes;
 mod token;
 
+pub use callers::{Ask, Callers, Deed, Kind};
 pub(crate) use routes::described;
 pub use token::{
     ListedToken, NewToken, Scope, ScopeError, TokenRecord, create, is_token_name, list, revoke,
@@ -17,12 +20,15 @@ use crate::api::{Action, Denied, User, Vouch};
 use async_trait::async_trait;
 use auria_core::{Digest, Timestamp};
 use auria_store::Store;
+use callers::Remembered;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Whoever showed a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// The token's id; none of the server's own.
+    /// The token's id, or the name of a user whom somebody else vouches for; none of the
+    /// server's own.
     pub id: Option<String>,
     /// For people.
     pub name: String,
@@ -31,6 +37,15 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// Somebody of whom it is known that they may do so much, and no more was asked.
+    fn vouched(user: User, may: Option<Scope>) -> Self {
+        Self {
+            id: Some(user.id),
+            name: user.name,
+            scopes: may.into_iter().collect(),
+        }
+    }
+
     /// As the API knows it.
     #[must_use]
     pub fn user(&self) -> User {
@@ -72,14 +87,24 @@ impl Principal {
     }
 }
 
-/// The tokens of a store, and the server's own.
+/// Who may use a server.
 pub struct Access {
     store: Store,
-    /// The digest of the token that this server leaves for its own user on this machine.
-    own: Digest,
-    /// That user's name.
-    user: String,
+    source: Source,
     now: fn() -> Timestamp,
+}
+
+/// Who knows the users.
+enum Source {
+    /// The tokens of the store, and the server's own.
+    Tokens {
+        /// The digest of the token that this server leaves for its own user on this machine.
+        own: Digest,
+        /// That user's name.
+        user: String,
+    },
+    /// Somebody else.
+    Callers(Remembered),
 }
 
 impl std::fmt::Debug for Access {
@@ -94,8 +119,20 @@ impl Access {
     pub fn new(store: Store, own: &str, user: String, now: fn() -> Timestamp) -> Self {
         Self {
             store,
-            own: Digest::of(own.as_bytes()),
-            user,
+            source: Source::Tokens {
+                own: Digest::of(own.as_bytes()),
+                user,
+            },
+            now,
+        }
+    }
+
+    /// Those whom `callers` knows; what they do is noted in `store`.
+    #[must_use]
+    pub fn vouched(store: Store, callers: Arc<dyn Callers>, now: fn() -> Timestamp) -> Self {
+        Self {
+            store,
+            source: Source::Callers(Remembered::new(callers)),
             now,
         }
     }
@@ -105,10 +142,17 @@ impl Access {
     /// # Errors
     /// Where it counts for nobody, or the store does not answer.
     pub async fn principal(&self, token: &str) -> Result<Principal, Denied> {
-        if Digest::of(token.as_bytes()) == self.own {
+        let (own, user) = match &self.source {
+            Source::Tokens { own, user } => (own, user),
+            Source::Callers(callers) => {
+                let user = callers.may(token, &Ask::Known).await?;
+                return Ok(Principal::vouched(user, None));
+            }
+        };
+        if Digest::of(token.as_bytes()) == *own {
             return Ok(Principal {
                 id: None,
-                name: self.user.clone(),
+                name: user.clone(),
                 scopes: BTreeSet::from([Scope::Admin]),
             });
         }

@@ -1,7 +1,8 @@
 //! Tokens and the audit log over HTTP, for those who may do everything.
 
 use super::{
-    Access, ListedToken, Principal, Scope, TokenRecord, audit, create, is_token_name, list, revoke,
+    Access, Ask, Deed, Kind, ListedToken, Principal, Scope, Source, TokenRecord, audit, create,
+    is_token_name, list, revoke,
 };
 use crate::api::extract::{Asked, Said};
 use crate::api::{Action, Denied, User};
@@ -30,9 +31,8 @@ impl Access {
     /// # Errors
     /// Where the token counts for nobody.
     pub async fn caller(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        let token = bearer(headers).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(Refusal::unknown)?;
-        self.principal(token).await.map_err(|denied| match denied {
+        let found = self.principal(shown(headers)?).await;
+        found.map_err(|denied| match denied {
             Denied::Unavailable { message } => {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
             }
@@ -40,28 +40,91 @@ impl Access {
         })
     }
 
-    /// Who asks, where that may do `action` to `what` (`endpoints`).
+    /// Who asks, where that may do `deed` to what is of `kind`.
     ///
     /// # Errors
     /// Where the token counts for nobody, or for somebody who may not.
     pub async fn allowed(
         &self,
         headers: &HeaderMap,
-        action: Action,
-        what: &str,
+        deed: Deed,
+        kind: Kind,
     ) -> Result<Principal, Refusal> {
+        let looks = matches!(deed, Deed::Look | Deed::List);
+        if let Source::Callers(callers) = &self.source {
+            let ask = Ask::May(deed, kind);
+            let user = callers.may(shown(headers)?, &ask).await;
+            let user = user.map_err(|denied| callers.refusal(denied, &ask))?;
+            let scope = if looks { Scope::Read } else { Scope::Submit };
+            return Ok(Principal::vouched(user, Some(scope)));
+        }
         let principal = self.caller(headers).await?;
-        if principal.may(action) {
+        // Who submits makes, changes and ends them too.
+        let needed = if looks { Action::Read } else { Action::Create };
+        if principal.may(needed) {
             return Ok(principal);
         }
-        let name = &principal.name;
-        let why = match action {
-            Action::Read => format!("{name} may not look at {what}"),
-            Action::Create | Action::Update => {
-                format!("{name} may not change {what}: that needs the scope submit")
-            }
-            Action::Delete => format!("{name} may not delete {what}: that needs the scope admin"),
+        let (name, what) = (&principal.name, kind.plural());
+        let why = if looks {
+            format!("{name} may not look at {what}")
+        } else {
+            format!("{name} may not change {what}: that needs the scope submit")
         };
+        Err(Refusal::new(StatusCode::FORBIDDEN, why))
+    }
+
+    /// Who asks, where that may invoke `endpoint`: with the scope `submit` where it may submit
+    /// anything else as well.
+    ///
+    /// # Errors
+    /// Where the token counts for nobody, or for somebody who may not.
+    pub async fn invoker(&self, headers: &HeaderMap, endpoint: &str) -> Result<Principal, Refusal> {
+        if let Source::Callers(callers) = &self.source {
+            let token = shown(headers)?;
+            // What is asked is remembered: nothing else than a name is.
+            if !crate::names::is_name(endpoint) {
+                let why = format!("there is no endpoint {endpoint}");
+                return Err(Refusal::new(StatusCode::NOT_FOUND, why));
+            }
+            let ask = Ask::Invoke(endpoint.to_owned());
+            let user = callers.may(token, &ask).await;
+            let user = user.map_err(|denied| callers.refusal(denied, &ask))?;
+            let submits = callers.may(token, &Ask::May(Deed::Make, Kind::Runs)).await;
+            let scope = match submits {
+                Ok(_) => Scope::Submit,
+                Err(_) => Scope::Invoke(endpoint.to_owned()),
+            };
+            return Ok(Principal::vouched(user, Some(scope)));
+        }
+        let principal = self.caller(headers).await?;
+        if principal.may_invoke(endpoint) {
+            return Ok(principal);
+        }
+        let why = format!("{} may not invoke the endpoint {endpoint}", principal.name);
+        Err(Refusal::new(StatusCode::FORBIDDEN, why))
+    }
+
+    /// Who asks, where that may see jobs of `endpoint`: with the scope `read` all of them, else
+    /// its own.
+    ///
+    /// # Errors
+    /// Where the token counts for nobody, or for somebody who may not.
+    pub async fn viewer(&self, headers: &HeaderMap, endpoint: &str) -> Result<Principal, Refusal> {
+        if let Source::Callers(callers) = &self.source {
+            let reads = Ask::May(Deed::Look, Kind::Runs);
+            if let Ok(user) = callers.may(shown(headers)?, &reads).await {
+                return Ok(Principal::vouched(user, Some(Scope::Read)));
+            }
+            return self.invoker(headers, endpoint).await;
+        }
+        let principal = self.caller(headers).await?;
+        if principal.may(Action::Read) || principal.may_invoke(endpoint) {
+            return Ok(principal);
+        }
+        let why = format!(
+            "{} may not see the jobs of the endpoint {endpoint}",
+            principal.name
+        );
         Err(Refusal::new(StatusCode::FORBIDDEN, why))
     }
 
@@ -98,6 +161,12 @@ impl Access {
         let known = axum::middleware::from_fn_with_state(self.clone(), known);
         routes.map(|routes| routes.layer(known))
     }
+}
+
+/// The token of a request.
+fn shown(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let token = bearer(headers).filter(|token| !token.is_empty());
+    token.ok_or_else(Refusal::unknown)
 }
 
 async fn known(

@@ -16,6 +16,7 @@ mod tasks;
 mod vouch;
 
 pub use vouch::{Action, Denied, User, Vouch};
+pub(crate) use vouch::{Memory, refusal};
 
 use crate::body::Taken;
 use crate::caller::{bearer, checked_version};
@@ -80,6 +81,9 @@ pub trait Runs: Send + Sync {
     async fn note(&self, _by: &User, _what: &str, _run: &RunId) {}
     /// A run is deleted: what else stands for it may go.
     async fn forget(&self, _run: &RunId) {}
+    /// Waits until a run has ended that is not driven from here; where that cannot be told, not
+    /// at all.
+    async fn ended(&self, _run: &RunId) {}
     /// How launchers get into the containers of steps; none where they stand beside them.
     fn launcher(&self) -> Option<LauncherFacts> {
         None
@@ -253,6 +257,11 @@ impl Api {
     /// What changes in a run that waits or is driven here.
     pub(crate) fn feed(&self, run: &RunId) -> Option<Feed> {
         self.0.runs.feed(run)
+    }
+
+    /// Waits until a run that has no feed here has ended, where that can be told.
+    pub(crate) async fn wait_for(&self, run: &RunId) {
+        self.0.runs.ended(run).await;
     }
 
     /// Asks who drives a run to look at its log.

@@ -6,6 +6,7 @@ use crate::problem::Refusal;
 use async_trait::async_trait;
 use auria_core::Digest;
 use http::StatusCode;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -94,36 +95,47 @@ const LONGEST_TOKEN: usize = 16 * 1024;
 
 type Answer = (Result<User, Denied>, Instant);
 
-/// A [`Vouch`] whose answers are remembered.
-pub(super) struct Vouched {
-    vouch: Arc<dyn Vouch>,
-    answers: Bounded<(Digest, Action), Answer>,
+/// Answers about tokens that are remembered, each of a question.
+pub(crate) struct Memory<K> {
+    answers: Bounded<(Digest, K), Answer>,
     turns: Semaphore,
     turn: Duration,
 }
 
-impl Vouched {
-    pub(super) fn new(vouch: Arc<dyn Vouch>) -> Self {
-        Self::with(vouch, TURN)
+impl<K: Clone + Eq + Hash> Memory<K> {
+    pub(crate) fn new() -> Self {
+        Self::with(TURN)
     }
 
-    fn with(vouch: Arc<dyn Vouch>, turn: Duration) -> Self {
+    fn with(turn: Duration) -> Self {
         Self {
             turn,
-            vouch,
             answers: Bounded::new(ANSWERS),
             turns: Semaphore::new(AT_ONCE),
         }
     }
 
-    fn remembered(&self, key: &(Digest, Action)) -> Option<Result<User, Denied>> {
+    fn remembered(&self, key: &(Digest, K)) -> Option<Result<User, Denied>> {
         let (answer, at) = self.answers.get(key)?;
         let life = if answer.is_ok() { MAY } else { MAY_NOT };
         (at.elapsed() < life).then_some(answer)
     }
 
-    /// Asks, a few at once; of many that want to know the same, one.
-    async fn ask(&self, token: &str, key: (Digest, Action)) -> Result<User, Denied> {
+    /// What is known of `token`, or what `ask` says: a few ask at once; of many that want to
+    /// know the same, one.
+    pub(crate) async fn answer(
+        &self,
+        token: &str,
+        question: K,
+        ask: impl Future<Output = Result<User, Denied>>,
+    ) -> Result<User, Denied> {
+        if token.len() > LONGEST_TOKEN {
+            return Err(Denied::Unknown);
+        }
+        let key = (Digest::of(token.as_bytes()), question);
+        if let Some(answer) = self.remembered(&key) {
+            return answer;
+        }
         let Ok(Ok(_turn)) = tokio::time::timeout(self.turn, self.turns.acquire()).await else {
             return Err(Denied::Unavailable {
                 message: "too many tokens are asked about at this moment".to_owned(),
@@ -132,37 +144,56 @@ impl Vouched {
         if let Some(answer) = self.remembered(&key) {
             return answer;
         }
-        let answer = self.vouch.vouch(token, key.1).await;
+        let answer = ask.await;
         if !matches!(answer, Err(Denied::Unavailable { .. })) {
             self.answers.put(key, (answer.clone(), Instant::now()));
         }
         answer
     }
+}
+
+/// A [`Vouch`] whose answers are remembered.
+pub(super) struct Vouched {
+    vouch: Arc<dyn Vouch>,
+    memory: Memory<Action>,
+}
+
+impl Vouched {
+    pub(super) fn new(vouch: Arc<dyn Vouch>) -> Self {
+        Self {
+            vouch,
+            memory: Memory::new(),
+        }
+    }
+
+    #[cfg(test)]
+    fn with(vouch: Arc<dyn Vouch>, turn: Duration) -> Self {
+        Self {
+            vouch,
+            memory: Memory::with(turn),
+        }
+    }
 
     /// The user, where they may.
     pub(super) async fn vouch(&self, token: &str, action: Action) -> Result<User, Refusal> {
-        if token.len() > LONGEST_TOKEN {
-            return Err(Refusal::unknown());
-        }
-        let key = (Digest::of(token.as_bytes()), action);
-        let answer = match self.remembered(&key) {
-            Some(answer) => answer,
-            None => self.ask(token, key).await,
-        };
-        answer.map_err(|denied| match &denied {
-            Denied::Unknown => Refusal::unknown(),
-            Denied::Forbidden { user } => Refusal::new(
-                StatusCode::FORBIDDEN,
-                format!(
-                    "{user} may not {} pipelineruns here: that needs {}",
-                    action.verb(),
-                    self.vouch.needs(action)
-                ),
-            ),
-            Denied::Unavailable { message } => {
-                Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message.clone())
-            }
+        let asked = self.vouch.vouch(token, action);
+        let answer = self.memory.answer(token, action, asked).await;
+        answer.map_err(|denied| {
+            let needs = self.vouch.needs(action);
+            refusal(denied, action.verb(), "pipelineruns", &needs)
         })
+    }
+}
+
+/// What a caller is told who may not do `verb` to `what`, which needs `needs`.
+pub(crate) fn refusal(denied: Denied, verb: &str, what: &str, needs: &str) -> Refusal {
+    match denied {
+        Denied::Unknown => Refusal::unknown(),
+        Denied::Forbidden { user } => Refusal::new(
+            StatusCode::FORBIDDEN,
+            format!("{user} may not {verb} {what} here: that needs {needs}"),
+        ),
+        Denied::Unavailable { message } => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message),
     }
 }
 

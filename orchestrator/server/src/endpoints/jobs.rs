@@ -195,12 +195,7 @@ pub(super) async fn output(
 impl Endpoints {
     /// Whoever asks, where it may invoke `name`.
     async fn invoker(&self, name: &str, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        let principal = self.access.caller(headers).await?;
-        if principal.may_invoke(name) {
-            return Ok(principal);
-        }
-        let why = format!("{} may not invoke the endpoint {name}", principal.name);
-        Err(Refusal::new(StatusCode::FORBIDDEN, why))
+        self.access.invoker(headers, name).await
     }
 
     /// Makes a run of what is asked.
@@ -348,15 +343,8 @@ impl Endpoints {
 
     /// The run of a job that the caller may see.
     async fn seen(&self, name: &str, run: &str, headers: &HeaderMap) -> Result<RunId, Refusal> {
-        let principal = self.access.caller(headers).await?;
+        let principal = self.access.viewer(headers, name).await?;
         let reads = principal.may(Action::Read);
-        if !reads && !principal.may_invoke(name) {
-            let why = format!(
-                "{} may not see the jobs of the endpoint {name}",
-                principal.name
-            );
-            return Err(Refusal::new(StatusCode::FORBIDDEN, why));
-        }
         let unknown = |_| Refusal::new(StatusCode::NOT_FOUND, format!("there is no job {run}"));
         let run: RunId = run.parse().map_err(unknown)?;
         let job = self.record(name, &run).await?;
@@ -408,7 +396,8 @@ impl Endpoints {
     pub(crate) async fn ended(&self, run: &RunId) {
         loop {
             let Some(feed) = self.api.feed(run) else {
-                return;
+                // On a cluster it waits for a driver, or another replica has it.
+                return self.api.wait_for(run).await;
             };
             let mut changes = std::pin::pin!(feed.follow());
             drop(feed);

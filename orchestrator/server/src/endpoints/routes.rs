@@ -6,9 +6,10 @@ use super::shapes::{Job, Submitted};
 use super::{
     Deployment, Endpoint, create, delete, deploy, deployment, list, set_default, show, withdraw,
 };
-use crate::access::{Access, Principal};
+use crate::access::{Access, Deed, Kind, Principal};
 use crate::api::extract::Said;
-use crate::api::{Action, Api, outputs};
+use crate::api::{Api, outputs};
+use crate::changes::{self, Changes};
 use crate::openapi::{About, Routes};
 use crate::problem::Refusal;
 use crate::submission::has_files;
@@ -26,13 +27,25 @@ use std::sync::Arc;
 pub struct Endpoints {
     pub(super) api: Api,
     pub(super) access: Arc<Access>,
+    changes: Arc<dyn Changes>,
 }
 
 impl Endpoints {
     /// The endpoints whose runs `api` takes.
     #[must_use]
     pub fn new(api: Api, access: Arc<Access>) -> Self {
-        Self { api, access }
+        Self {
+            api,
+            access,
+            changes: changes::nobody(),
+        }
+    }
+
+    /// The same, which tell `changes` what changes.
+    #[must_use]
+    pub fn telling(mut self, changes: Arc<dyn Changes>) -> Self {
+        self.changes = changes;
+        self
     }
 
     /// What it answers, below the API's base.
@@ -45,12 +58,15 @@ impl Endpoints {
         self.access.known(published().with_state(self.clone()))
     }
 
-    async fn may(&self, headers: &HeaderMap, action: Action) -> Result<Principal, Refusal> {
-        self.access.allowed(headers, action, "endpoints").await
+    async fn may(&self, headers: &HeaderMap, deed: Deed) -> Result<Principal, Refusal> {
+        self.access.allowed(headers, deed, Kind::Endpoints).await
     }
 
-    async fn note(&self, who: &Principal, what: &str, to: &str) {
-        self.access.note(who, what, to).await;
+    /// Somebody has changed `endpoint`, or this part of it (`ENDPOINT/DEPLOYMENT`).
+    async fn note(&self, who: &Principal, what: &str, part: &str) {
+        let endpoint = part.split('/').next().unwrap_or(part);
+        self.changes.endpoint(endpoint);
+        self.access.note(who, what, part).await;
     }
 }
 
@@ -154,7 +170,7 @@ async fn listed(
     State(endpoints): State<Endpoints>,
     headers: HeaderMap,
 ) -> Result<Json<Vec<Endpoint>>, Refusal> {
-    endpoints.may(&headers, Action::Read).await?;
+    endpoints.may(&headers, Deed::List).await?;
     list(endpoints.api.store()).await.map(Json).map_err(refusal)
 }
 
@@ -172,7 +188,7 @@ async fn made(
     headers: HeaderMap,
     Said(body): Said<NewBody>,
 ) -> Result<(StatusCode, Json<Endpoint>), Refusal> {
-    let who = endpoints.may(&headers, Action::Create).await?;
+    let who = endpoints.may(&headers, Deed::Make).await?;
     let (store, now) = (endpoints.api.store(), endpoints.access.now());
     let made = create(store, &body.name, &body.description, &who.name, now).await;
     made.map_err(refusal)?;
@@ -186,7 +202,7 @@ async fn shown(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Endpoint>, Refusal> {
-    endpoints.may(&headers, Action::Read).await?;
+    endpoints.may(&headers, Deed::Look).await?;
     show(endpoints.api.store(), &name)
         .await
         .map(Json)
@@ -206,7 +222,7 @@ async fn changed(
     headers: HeaderMap,
     Said(body): Said<ChangeBody>,
 ) -> Result<Json<Endpoint>, Refusal> {
-    let who = endpoints.may(&headers, Action::Create).await?;
+    let who = endpoints.may(&headers, Deed::Change).await?;
     let store = endpoints.api.store();
     let found = show(store, &name).await.map_err(refusal)?;
     if !found.deployments.contains_key(&body.default) {
@@ -263,7 +279,7 @@ async fn ended(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Gone>, Refusal> {
-    let who = endpoints.may(&headers, Action::Create).await?;
+    let who = endpoints.may(&headers, Deed::End).await?;
     delete(endpoints.api.store(), &name)
         .await
         .map_err(refusal)?;
@@ -306,7 +322,7 @@ async fn deployed(
     headers: HeaderMap,
     Said(body): Said<DeployBody>,
 ) -> Result<(StatusCode, Json<Deployed>), Refusal> {
-    let who = endpoints.may(&headers, Action::Create).await?;
+    let who = endpoints.may(&headers, Deed::Change).await?;
     let store = endpoints.api.store();
     has_files(store, body.document.as_deref(), body.snapshot.as_ref()).await?;
     let made = Deployment {
@@ -343,7 +359,7 @@ async fn version(
     Path((name, wanted)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Deployment>, Refusal> {
-    endpoints.may(&headers, Action::Read).await?;
+    endpoints.may(&headers, Deed::Look).await?;
     let store = endpoints.api.store();
     let endpoint = show(store, &name).await.map_err(refusal)?;
     deployment(store, &endpoint, Some(&wanted))
@@ -357,7 +373,7 @@ async fn withdrawn(
     Path((name, gone)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Json<Gone>, Refusal> {
-    let who = endpoints.may(&headers, Action::Create).await?;
+    let who = endpoints.may(&headers, Deed::Change).await?;
     withdraw(endpoints.api.store(), &name, &gone)
         .await
         .map_err(refusal)?;

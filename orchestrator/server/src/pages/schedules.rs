@@ -1,43 +1,12 @@
 //! Schedules: when each fires next, and what came of its last ticks.
 
 use super::shell::{Room, time, whole};
-use crate::schedules::{Concurrency, Frequency, Missed, Shown, Times, Trigger};
+use crate::schedules::{Concurrency, Missed, Shown, Trigger};
 use maud::{Markup, html};
 
 /// A trigger as a person says it.
 fn when(trigger: &Trigger) -> String {
-    let zone = |zone: &Option<String>| match zone {
-        Some(zone) => format!(", {zone}"),
-        None => ", UTC".to_owned(),
-    };
-    match trigger {
-        Trigger::Cron {
-            expression,
-            time_zone,
-            ..
-        } => format!("cron {expression}{}", zone(time_zone)),
-        Trigger::Recurrence {
-            frequency,
-            interval,
-            schedule,
-            time_zone,
-            ..
-        } => {
-            let unit = match frequency {
-                Frequency::Minute => "minute",
-                Frequency::Hour => "hour",
-                Frequency::Day => "day",
-                Frequency::Week => "week",
-                Frequency::Month => "month",
-            };
-            let every = match interval {
-                1 => format!("every {unit}"),
-                many => format!("every {many} {unit}s"),
-            };
-            let at = schedule.as_ref().map(Times::told).unwrap_or_default();
-            format!("{every}{at}{}", zone(time_zone))
-        }
-    }
+    format!("{}, {}", trigger.told(), trigger.zone_name())
 }
 
 fn state(shown: &Shown) -> Markup {

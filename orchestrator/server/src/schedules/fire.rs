@@ -1,13 +1,13 @@
 //! The clock of a server: fires what is due, catches up with what was missed, and ends what an
 //! earlier server began and did not end.
 
-use super::{Concurrency, Missed, Schedule, Schedules, Tick, Ticks, list, show};
+use super::{Concurrency, Glance, Missed, Schedule, Schedules, Tick, Ticks, list, show};
 use crate::api::User;
 use crate::api::resources::NotTaken;
 use crate::submission::{Files, Submission, new_run};
 use auria_core::{Digest, Nonce, RunId, Timestamp};
 use auria_engine::driver;
-use auria_store::{Created, ErrorKind, Journal, StoreError, runs, served};
+use auria_store::{Created, ErrorKind, Journal, StoreError, StorePath, runs, served};
 use futures::TryStreamExt;
 use http::HeaderMap;
 use std::collections::BTreeMap;
@@ -162,6 +162,7 @@ impl Schedules {
             Created::Lost(_) => return Ok(()),
             Created::Won => {}
         }
+        self.changes.schedule(&schedule.name);
         if let (Some(earlier), Concurrency::Replace, Some(_)) =
             (&earlier, schedule.definition.concurrency, &tick.run)
         {
@@ -263,6 +264,15 @@ impl Schedules {
 
     /// The ticks of the last weeks before `now`, in order.
     pub(super) async fn ticks(&self, name: &str, now: Timestamp) -> Result<Vec<Tick>, StoreError> {
+        let mut found = Vec::new();
+        for path in self.ticks_since(name, now).await? {
+            found.extend(self.api.store().read_json::<Tick>(&path).await?);
+        }
+        Ok(found)
+    }
+
+    /// Where they stand.
+    async fn ticks_since(&self, name: &str, now: Timestamp) -> Result<Vec<StorePath>, StoreError> {
         let store = self.api.store();
         let from = Timestamp(now.0.saturating_sub_unsigned(BACK_MS).max(0));
         let folder = served::schedule(name).join("ticks");
@@ -281,11 +291,36 @@ impl Schedules {
             }
         };
         listed.sort_by(|one, other| one.location.cmp(&other.location));
-        let mut found = Vec::new();
-        for meta in listed {
-            found.extend(store.read_json::<Tick>(&meta.location).await?);
+        Ok(listed.into_iter().map(|meta| meta.location).collect())
+    }
+
+    /// The last tick of the last weeks.
+    async fn last_tick(&self, name: &str) -> Result<Option<Tick>, StoreError> {
+        let listed = self.ticks_since(name, self.access.now()).await?;
+        match listed.last() {
+            Some(path) => self.api.store().read_json(path).await,
+            None => Ok(None),
         }
-        Ok(found)
+    }
+
+    /// A schedule as it stands, with the tick before and the one to come; none where there is
+    /// none.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn glance(&self, name: &str) -> Result<Option<Glance>, StoreError> {
+        let schedule = match show(self.api.store(), name).await {
+            Ok(schedule) => schedule,
+            Err(super::ScheduleError::Store(error)) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let ticks = schedule.definition.trigger.ticks(schedule.created).ok();
+        let next = ticks.filter(|_| schedule.enabled.is_some());
+        Ok(Some(Glance {
+            next: next.and_then(|ticks| ticks.after(self.access.now())),
+            last: self.last_tick(name).await?,
+            schedule,
+        }))
     }
 
     /// Brings to their end the ticks that an earlier server decided; up to when all is decided.

@@ -136,6 +136,17 @@ pub struct Tick {
     pub skipped: Option<String>,
 }
 
+/// A schedule at a glance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// As it stands.
+    pub schedule: Schedule,
+    /// The next tick, of one that fires.
+    pub next: Option<Timestamp>,
+    /// The last.
+    pub last: Option<Tick>,
+}
+
 /// Values of a schedule's pipeline at the moment when a tick is due: Azure ML's
 /// `${{creation_context.trigger_time}}`, and `${{creation_context.trigger_day}}`, the day in UTC
 /// as a number such as 20261130, which a seed can be. The same for whoever fires the tick.

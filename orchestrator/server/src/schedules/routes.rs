@@ -1,10 +1,11 @@
 //! Schedules over HTTP. Who submits may make and change them; who reads may look.
 
 use super::{Definition, Schedule, ScheduleError, Tick, create, delete, enable, list, show};
-use crate::access::{Access, Principal};
+use crate::access::{Access, Deed, Kind, Principal};
+use crate::api::Api;
 use crate::api::extract::Said;
 use crate::api::resources::{NotTaken, Taken, accepted, invalid};
-use crate::api::{Action, Api};
+use crate::changes::{self, Changes};
 use crate::openapi::{About, Routes};
 use crate::problem::Refusal;
 use crate::submission::{has_files, new_run};
@@ -29,6 +30,7 @@ pub struct Schedules {
     pub(super) access: Arc<Access>,
     /// One was made or changed here.
     pub(super) changed: Arc<Notify>,
+    pub(super) changes: Arc<dyn Changes>,
 }
 
 impl Schedules {
@@ -39,7 +41,15 @@ impl Schedules {
             api,
             access,
             changed: Arc::new(Notify::new()),
+            changes: changes::nobody(),
         }
+    }
+
+    /// The same, which tell `changes` what changes.
+    #[must_use]
+    pub fn telling(mut self, changes: Arc<dyn Changes>) -> Self {
+        self.changes = changes;
+        self
     }
 
     /// What it answers, below the API's base.
@@ -47,11 +57,13 @@ impl Schedules {
         self.access.known(described().with_state(self.clone()))
     }
 
-    async fn may(&self, headers: &HeaderMap, action: Action) -> Result<Principal, Refusal> {
-        self.access.allowed(headers, action, "schedules").await
+    async fn may(&self, headers: &HeaderMap, deed: Deed) -> Result<Principal, Refusal> {
+        self.access.allowed(headers, deed, Kind::Schedules).await
     }
 
+    /// Somebody has changed a schedule, or had it make a run.
     async fn note(&self, who: &Principal, what: &str, to: &str) {
+        self.changes.schedule(to);
         self.access.note(who, what, to).await;
     }
 }
@@ -115,7 +127,7 @@ async fn listed(
     State(schedules): State<Schedules>,
     headers: HeaderMap,
 ) -> Result<Json<Vec<Schedule>>, Refusal> {
-    schedules.may(&headers, Action::Read).await?;
+    schedules.may(&headers, Deed::List).await?;
     list(schedules.api.store()).await.map(Json).map_err(refusal)
 }
 
@@ -135,7 +147,7 @@ async fn made(
     headers: HeaderMap,
     Said(body): Said<NewBody>,
 ) -> Result<(StatusCode, Json<Shown>), Refusal> {
-    let who = schedules.may(&headers, Action::Create).await?;
+    let who = schedules.may(&headers, Deed::Make).await?;
     let (store, now) = (schedules.api.store(), schedules.access.now());
     has_files(
         store,
@@ -186,7 +198,7 @@ async fn shown(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Shown>, Refusal> {
-    schedules.may(&headers, Action::Read).await?;
+    schedules.may(&headers, Deed::Look).await?;
     whole(&schedules, &name).await.map(Json)
 }
 
@@ -202,7 +214,7 @@ async fn gone(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Gone>, Refusal> {
-    let who = schedules.may(&headers, Action::Create).await?;
+    let who = schedules.may(&headers, Deed::End).await?;
     delete(schedules.api.store(), &name)
         .await
         .map_err(refusal)?;
@@ -220,7 +232,7 @@ async fn switched(
     headers: &HeaderMap,
     on: bool,
 ) -> Result<Json<Shown>, Refusal> {
-    let who = schedules.may(headers, Action::Create).await?;
+    let who = schedules.may(headers, Deed::Change).await?;
     schedules.switch(name, &who, on).await?;
     whole(schedules, name).await.map(Json)
 }
@@ -291,7 +303,7 @@ async fn triggered(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let who = schedules.may(&headers, Action::Create).await?;
+    let who = schedules.may(&headers, Deed::Change).await?;
     match schedules.trigger(&name, &who).await {
         Ok(run) => Ok(accepted(&schedules.api.taken(&run))),
         Err(NotTaken::Refused(refusal)) => Err(refusal),

@@ -198,6 +198,41 @@ fn weekday(name: &str) -> Result<Weekday, String> {
 }
 
 impl Trigger {
+    /// As a person says it, without its time zone: `cron 0 6 * * *`, `every 2 weeks on monday`.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match self {
+            Self::Cron { expression, .. } => format!("cron {expression}"),
+            Self::Recurrence {
+                frequency,
+                interval,
+                schedule,
+                ..
+            } => {
+                let unit = match frequency {
+                    Frequency::Minute => "minute",
+                    Frequency::Hour => "hour",
+                    Frequency::Day => "day",
+                    Frequency::Week => "week",
+                    Frequency::Month => "month",
+                };
+                let every = match interval {
+                    1 => format!("every {unit}"),
+                    many => format!("every {many} {unit}s"),
+                };
+                let at = schedule.as_ref().map(Times::told).unwrap_or_default();
+                format!("{every}{at}")
+            }
+        }
+    }
+
+    /// The time zone as it was said; UTC where none was.
+    #[must_use]
+    pub fn zone_name(&self) -> &str {
+        let (Self::Cron { time_zone, .. } | Self::Recurrence { time_zone, .. }) = self;
+        time_zone.as_deref().unwrap_or("UTC")
+    }
+
     /// Reads the trigger of a schedule that was made at `created`.
     ///
     /// # Errors
