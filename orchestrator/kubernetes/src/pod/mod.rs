@@ -31,6 +31,10 @@ pub const CONTAINER: &str = "step";
 const WORK: &str = "/auria/work";
 /// HOME of commands.
 const HOME: &str = "/auria/home";
+/// Whoever a container runs as may write there.
+const TMP: &str = "/tmp";
+/// Where the launcher works in an image's own writable layer.
+const WORK_IN_TMP: &str = "/tmp/auria";
 /// Kueue's queue of a Pod.
 const QUEUE: &str = "kueue.x-k8s.io/queue-name";
 
@@ -183,7 +187,14 @@ pub fn pod(
 
     let added = launcher.add();
     let wants_gpu = resources.gpus > 0 || cuda.is_some();
-    let mounts = [("work", WORK), ("home", HOME), ("tmp", "/tmp")];
+    // A kubelet looks for a Pod's volumes every 300 ms, and finds none at its first look
+    // (`podAttachAndMountRetryInterval`): a Pod that has none starts so much sooner.
+    let own_layer = *writable_root && added.volume.is_none() && resources.shm_bytes.is_none();
+    let mounts: &[_] = if own_layer {
+        &[]
+    } else {
+        &[("work", WORK), ("home", HOME), ("tmp", TMP)]
+    };
     let mut volumes: Vec<Volume> = mounts
         .iter()
         .map(|(name, _)| empty_dir(name, EmptyDirVolumeSource::default()))
@@ -234,7 +245,7 @@ pub fn pod(
         image_pull_policy: image_pull_policy.map(pull_policy),
         command: Some(vec![added.program, "pod".to_owned()]),
         env: Some(
-            variables(broker, cuda, &resources, gpu_asking, secrets)
+            variables(broker, own_layer, cuda, &resources, gpu_asking, secrets)
                 .into_iter()
                 .chain(member_variables(compute, instance, instances))
                 .collect(),
@@ -242,7 +253,7 @@ pub fn pod(
         resources: asked.resources,
         security_context: Some(security),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        volume_mounts: Some(volume_mounts),
+        volume_mounts: (!volume_mounts.is_empty()).then_some(volume_mounts),
         ..Container::default()
     };
     let mut selector = node_selector.clone();
@@ -281,7 +292,7 @@ pub fn pod(
         service_account_name: service_account.clone(),
         termination_grace_period_seconds: Some(grace_seconds(*grace_ms, *publish_grace_ms)),
         tolerations: Some(placement::tolerations(compute)),
-        volumes: Some(volumes),
+        volumes: (!volumes.is_empty()).then_some(volumes),
         ..PodSpec::default()
     };
 
@@ -466,6 +477,7 @@ fn member_variables(compute: &Compute, instance: u32, instances: u32) -> Vec<Env
 /// The launcher's variables, those of NVIDIA's runtime, and the compute's secrets.
 fn variables(
     broker: &BrokerAccess,
+    own_layer: bool,
     cuda: Option<&CudaPin>,
     resources: &Resources,
     asking: &GpuAsking,
@@ -476,6 +488,11 @@ fn variables(
         token,
         authority,
     } = broker;
+    let (work, home) = if own_layer {
+        (WORK_IN_TMP, TMP)
+    } else {
+        (WORK, HOME)
+    };
     let plain = |name: &str, value: &str| EnvVar {
         name: name.to_owned(),
         value: Some(value.to_owned()),
@@ -496,10 +513,10 @@ fn variables(
         plain("AURIA_BROKER", url),
         plain("AURIA_BROKER_TOKEN", token),
         plain("AURIA_BROKER_CA", authority),
-        plain("AURIA_WORK", WORK),
+        plain("AURIA_WORK", work),
         of_pod("AURIA_NODE", "spec.nodeName"),
         of_pod("AURIA_POD_UID", "metadata.uid"),
-        plain("HOME", HOME),
+        plain("HOME", home),
     ];
     let has_gpu = resources.gpus > 0
         || resources

@@ -230,6 +230,34 @@ fn the_image_may_say_who_runs_and_a_volume_may_bring_the_launcher() {
 }
 
 #[test]
+fn an_image_that_can_be_written_to_and_carries_the_launcher_needs_no_volume() {
+    let compute = compute("writable_root: true");
+    let carried = LauncherDelivery::InImage;
+    let spec = |ticket: &Ticket, launcher: &LauncherDelivery| {
+        let made = pod(ticket, 0, &compute, &broker(), launcher, None).unwrap();
+        made.spec.unwrap()
+    };
+    let spec_of = spec(&ticket(), &carried);
+    assert_eq!(spec_of.volumes, None);
+    let container = &spec_of.containers[0];
+    assert_eq!(container.volume_mounts, None);
+    let variable = |name: &str| {
+        let variables = container.env.as_deref().unwrap_or_default();
+        let found = variables.iter().find(|variable| variable.name == name);
+        found.and_then(|variable| variable.value.clone())
+    };
+    assert_eq!(variable("AURIA_WORK").as_deref(), Some("/tmp/auria"));
+    assert_eq!(variable("HOME").as_deref(), Some("/tmp"));
+    // What needs one has all of them.
+    let mut wide = ticket();
+    wide.resources.shm_bytes = Some(1 << 20);
+    for (ticket, launcher) in [(&wide, &carried), (&ticket(), &init())] {
+        let volumes = spec(ticket, launcher).volumes.unwrap_or_default();
+        assert_eq!(volumes.len(), 4, "{volumes:?}");
+    }
+}
+
+#[test]
 fn the_way_of_the_launcher_is_chosen_by_image() {
     let mut source = LauncherSource {
         image: Some("l:1".to_owned()),
