@@ -20,10 +20,14 @@ auria_tests::cluster_tests![
     a_run_is_canceled_from_afar,
     whoever_watches_may_stop_and_a_run_that_nobody_drives_is_handed_over_again,
     the_cluster_is_examined,
+    endpoints_and_schedules_are_served,
     rights_are_the_least,
     every_overlay_is_taken,
     a_run_is_tried_again_and_deleted_by_who_may,
 ];
+
+#[path = "cluster_artist/served.rs"]
+mod served;
 
 /// The controller, installed once for all cases.
 fn installed(cluster: &Cluster) {
@@ -384,7 +388,7 @@ fn every_overlay_is_taken(cluster: &Cluster) {
     let overlays = std::fs::read_dir(manifests.join("overlays")).expect("overlays");
     let overlays = overlays.map(|entry| entry.expect("one").path());
     let all: Vec<PathBuf> = overlays.chain([manifests.clone()]).collect();
-    assert!(all.len() >= 4, "{all:?}");
+    assert!(all.len() >= 5, "{all:?}");
     for folder in all {
         let folder = folder.display().to_string();
         let words = ["apply", "--dry-run=server", "-k", &folder];
@@ -400,6 +404,10 @@ fn every_overlay_is_taken(cluster: &Cluster) {
     assert!(objects.contains("operator: NotIn"), "{objects}");
 }
 
+fn endpoints_and_schedules_are_served(cluster: &Cluster) {
+    served::endpoints_and_schedules(cluster, &someone(cluster));
+}
+
 fn rights_are_the_least(cluster: &Cluster) {
     let someone = someone(cluster);
     let may = |account: &str, verb: &str, what: &str, namespace: &str| {
@@ -413,6 +421,7 @@ fn rights_are_the_least(cluster: &Cluster) {
         ("watch", "pipelineruns"),
         ("list", "nodes"),
         ("update", "leases.coordination.k8s.io/auria-controller"),
+        ("patch", "pipelineschedules/status"),
     ] {
         assert!(controller(verb, what), "{verb} {what}");
     }
