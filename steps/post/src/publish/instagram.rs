@@ -17,7 +17,7 @@ use super::claim::Claim;
 use super::drive::{Found, Stop};
 use super::http::{Answer, Base, Call, Client, Trouble, identifier, percent};
 use super::record::Record;
-use super::secrets::Secrets;
+use super::secrets::{self, Secrets};
 
 /// Where its API is, for tokens of Instagram's own login.
 pub const URL: &str = "https://graph.instagram.com/v24.0";
@@ -101,8 +101,8 @@ impl Instagram {
             "alt_text": record.alt,
         });
         // What is wrong with the address may be said with the address, which is signed.
-        let signature = picture.query().unwrap_or_default().to_owned();
-        let secrets = Secrets::of([self.token.clone(), picture.to_string(), signature]);
+        let secrets =
+            Secrets::of(std::iter::once(self.token.clone()).chain(secrets::of_address(picture)));
         let client = self.client.with_secrets(secrets);
         let path = format!("{}/media", self.user);
         let made = self

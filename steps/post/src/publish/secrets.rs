@@ -6,6 +6,30 @@ use std::fmt;
 /// Characters of a text of others that are kept.
 const MOST_CHARACTERS: usize = 400;
 
+/// A part of a query that is as long as this may be a signature or a key.
+const SHORTEST_PART: usize = 20;
+
+/// What is secret of a signed address: the address, its query, and each long part of that, for
+/// others may repeat it in a spelling of their own.
+#[must_use]
+pub fn of_address(url: &url::Url) -> Vec<String> {
+    let Some(query) = url.query() else {
+        return Vec::new();
+    };
+    let plain = query
+        .split('&')
+        .filter_map(|part| part.split_once('='))
+        .map(|(_, value)| value.to_owned());
+    let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
+    let parts = plain
+        .chain(decoded)
+        .filter(|value| value.len() >= SHORTEST_PART);
+    [url.to_string(), query.to_owned()]
+        .into_iter()
+        .chain(parts)
+        .collect()
+}
+
 /// Texts that are taken out of whatever is said.
 #[derive(Clone, Default)]
 pub struct Secrets(Vec<String>);
@@ -47,7 +71,29 @@ impl fmt::Debug for Secrets {
 
 #[cfg(test)]
 mod tests {
-    use super::Secrets;
+    use super::*;
+
+    #[test]
+    fn a_signature_is_taken_out_however_its_address_is_spelled() {
+        let signature = "5f1e".repeat(16);
+        let address = format!(
+            "https://store.example/posts/a.jpg?X-Amz-Credential=AKIAEXAMPLE%2F20261130%2Feu%2Fs3%2Faws4_request&X-Amz-Expires=86400&X-Amz-Signature={signature}"
+        );
+        let secrets = Secrets::of(of_address(&url::Url::parse(&address).unwrap()));
+        for spelled in [
+            address.clone(),
+            address.replace('&', "&amp;"),
+            address.replace("%2F", "/"),
+            format!("the part X-Amz-Signature={signature} of it"),
+        ] {
+            let said = secrets.scrub(&format!("cannot fetch {spelled}"));
+            assert!(said.starts_with("cannot fetch"), "{said}");
+            assert!(!said.contains(&signature[..20]), "{said}");
+            assert!(!said.contains("AKIAEXAMPLE"), "{said}");
+        }
+        let plain = url::Url::parse("https://store.example/posts/a.jpg").unwrap();
+        assert!(of_address(&plain).is_empty());
+    }
 
     #[test]
     fn a_secret_is_taken_out_and_never_shown() {
