@@ -228,6 +228,33 @@ fn lists_that_lag_longer_than_thought_still_give_no_second_post() {
 }
 
 #[test]
+fn a_container_that_is_published_after_the_look_up_gives_no_second_post() {
+    let posting = Posting::new();
+    {
+        let mut instagram = posting.instagram.api.lock().unwrap();
+        instagram.lag = Duration::from_secs(3600);
+        instagram.late = 1;
+    }
+    posting.instagram.fault("media_publish", Fault::CutAfter);
+    let said = posting.run(posting.publish("instagram", &[]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(posting.instagram.api.lock().unwrap().late, 0, "not met");
+    posting.is_posted_once("instagram", "published late");
+}
+
+#[test]
+fn a_post_is_found_behind_an_empty_page() {
+    let posting = Posting::new();
+    posting.instagram.api.lock().unwrap().has_empty_page = true;
+    posting.instagram.fault("media_publish", Fault::CutAfter);
+    let said = posting.run(posting.publish("instagram", &[]));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    posting.is_posted_once("instagram", "an empty page");
+    let id = posting.instagram.api.lock().unwrap().posts[0].id.clone();
+    assert_eq!(posting.record("instagram")["id"], id);
+}
+
+#[test]
 fn a_post_is_found_behind_others() {
     let posting = Posting::new();
     posting.instagram.fault("media_publish", Fault::HoldAfter);

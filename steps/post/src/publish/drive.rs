@@ -41,6 +41,9 @@ pub enum Stop {
     /// The record.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// A call that was looked up in vain had its effect after all, or is still at it.
+    #[error("an earlier call may have had its effect by now")]
+    Called,
 }
 
 /// An account on a network.
@@ -160,6 +163,9 @@ async fn post(
         match prepare(account, claim, picture).await {
             Ok(handle) => break handle,
             Err(Stop::Records(error)) => return Err(error),
+            Err(Stop::Called) => {
+                return claim.write(|record| record.state = State::Publishing).await;
+            }
             Err(Stop::Trouble(Trouble::Unclear(_))) if round + 1 < MOST_TRIES => {
                 tokio::time::sleep(pace.pause(round)).await;
                 round += 1;

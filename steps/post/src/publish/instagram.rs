@@ -88,8 +88,12 @@ impl Instagram {
     /// When Instagram refuses or gives no answer, or the record is another's.
     pub async fn prepare(&self, claim: &mut Claim<'_>, picture: &url::Url) -> Result<String, Stop> {
         if let Some(container) = claim.record().container.clone() {
-            if self.settled(claim, &container).await? == Container::Finished {
-                return Ok(container);
+            match self.settled(claim, &container).await? {
+                Container::Finished => return Ok(container),
+                // The look-up came too early: a new container would be a second post.
+                Container::Published => return Err(Stop::Called),
+                Container::InProgress if claim.record().calls > 0 => return Err(Stop::Called),
+                Container::InProgress | Container::Gone => {}
             }
             claim.write(|record| record.container = None).await?;
         }
@@ -210,13 +214,16 @@ impl Instagram {
                     .map_err(|_| unclear("do not say when they were made"))?;
                 newest = Some(newest.map_or(at, |newest| newest.max(at)));
             }
-            let is_older = newest.is_none_or(|newest| newest < record.since - SKEW);
-            let next = page["paging"]["cursors"]["after"].as_str();
-            let has_next = page["paging"]["next"].is_string();
-            match next {
-                Some(next) if has_next && !is_older => after = Some(next.to_owned()),
-                _ => return Ok(None),
+            // A page may be empty, and others follow: what it may not show is taken out of it.
+            let is_older = newest.is_some_and(|newest| newest < record.since - SKEW);
+            if is_older || !page["paging"]["next"].is_string() {
+                return Ok(None);
             }
+            let next = page["paging"]["cursors"]["after"].as_str();
+            after = Some(
+                next.ok_or_else(|| unclear("go on, and do not say where"))?
+                    .to_owned(),
+            );
         }
         Err(unclear("do not reach back to when this one was begun"))
     }

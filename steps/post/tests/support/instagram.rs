@@ -45,6 +45,10 @@ pub struct Instagram {
     pub error: Option<(u16, Value)>,
     /// So long after publishing, lists show a post.
     pub lag: Duration,
+    /// So many looks at a published container still say that it is finished.
+    pub late: u32,
+    /// The first page of a list is empty, and others follow.
+    pub has_empty_page: bool,
     /// Bytes of the last picture that was fetched.
     pub fetched: usize,
     /// Posts on a page.
@@ -147,6 +151,7 @@ impl Instagram {
 
     fn list(&self, request: &Request) -> Answer {
         let mut from = 0;
+        let is_first = !request.query.iter().any(|(name, _)| name == "after");
         for (name, value) in &request.query {
             match name.as_str() {
                 "fields" if value == "id,caption,timestamp,permalink" => {}
@@ -165,7 +170,11 @@ impl Instagram {
         let page: Vec<Value> = seen
             .iter()
             .skip(from)
-            .take(self.page)
+            .take(if is_first && self.has_empty_page {
+                0
+            } else {
+                self.page
+            })
             .map(|post| {
                 json!({"id": post.id, "caption": post.caption,
                     "timestamp": post.at.format(format).unwrap(),
@@ -192,6 +201,10 @@ impl Instagram {
                 container.status = Status::Finished;
             }
             let status = match status {
+                Status::Published if self.late > 0 => {
+                    self.late -= 1;
+                    "FINISHED"
+                }
                 Status::InProgress => "IN_PROGRESS",
                 Status::Finished => "FINISHED",
                 Status::Published => "PUBLISHED",
