@@ -52,7 +52,7 @@ impl Base {
                 "{name} must be https://…: credentials go there (http:// is for this machine, 127.0.0.1)"
             ));
         }
-        if url.query().is_some() || url.fragment().is_some() || !url.username().is_empty() {
+        if url.query().is_some() || url.fragment().is_some() || has_user(&url) {
             return Err(format!(
                 "{name} must be a plain address, without user, query or fragment"
             ));
@@ -71,6 +71,10 @@ impl Base {
     pub fn is_local(&self) -> bool {
         Url::parse(&self.0).is_ok_and(|url| is_loopback(&url))
     }
+}
+
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 /// HTTPS, or this machine.
@@ -190,7 +194,7 @@ impl Client {
             .await
             .map_err(|error| unclear(chain(&error.without_url())))?;
         let status = response.status().as_u16();
-        let again = again(response.headers());
+        let again = again(response.headers(), OffsetDateTime::now_utc());
         let mut bytes = Vec::new();
         while let Some(chunk) = response
             .chunk()
@@ -210,9 +214,18 @@ impl Client {
     }
 }
 
-/// The headers by which networks say when to come again.
-fn again(headers: &reqwest::header::HeaderMap) -> Option<OffsetDateTime> {
+/// The longest that a limit is believed to last: X's are of a day at most, and a post that were
+/// held for longer by a wrong header would be forgotten.
+const LONGEST_LIMIT: time::Duration = time::Duration::days(7);
+
+/// The headers by which networks say when to come again. A moment that has passed, or is farther
+/// away than any limit lasts, says nothing.
+fn again(headers: &reqwest::header::HeaderMap, now: OffsetDateTime) -> Option<OffsetDateTime> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+    let moment = |name: &str| {
+        let moment = OffsetDateTime::from_unix_timestamp(number(name)?).ok()?;
+        (moment > now && moment - now <= LONGEST_LIMIT).then_some(moment)
+    };
     let is_used_up = |name: &str| number(name) == Some(0);
     let moments = [
         ("x-rate-limit-remaining", "x-rate-limit-reset"),
@@ -222,15 +235,13 @@ fn again(headers: &reqwest::header::HeaderMap) -> Option<OffsetDateTime> {
     let used_up = moments
         .iter()
         .filter(|(remaining, _)| is_used_up(remaining))
-        .filter_map(|(_, reset)| number(reset))
+        .filter_map(|(_, reset)| moment(reset))
         .max();
-    let moment = used_up.or_else(|| number("x-rate-limit-reset"));
-    moment
-        .and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok())
+    used_up
+        .or_else(|| moment("x-rate-limit-reset"))
         .or_else(|| {
-            let seconds =
-                number("retry-after").filter(|seconds| (0..=604_800).contains(seconds))?;
-            Some(OffsetDateTime::now_utc() + time::Duration::seconds(seconds))
+            let wait = time::Duration::seconds(number("retry-after")?);
+            (!wait.is_negative() && wait <= LONGEST_LIMIT).then(|| now + wait)
         })
 }
 
@@ -291,6 +302,7 @@ mod tests {
             "http://10.0.0.1",
             "ftp://localhost",
             "https://user@host",
+            "https://:password@host",
             "https://host/?a=b",
             "nothing",
         ] {
@@ -300,6 +312,36 @@ mod tests {
             Base::parse("URL", "https://a/b/").unwrap().at("c"),
             "https://a/b/c"
         );
+    }
+
+    #[test]
+    fn a_limit_ends_when_the_network_says_so_and_within_a_week() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let said = |pairs: &[(&'static str, &str)]| {
+            let mut headers = reqwest::header::HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            again(&headers, now).map(|until| (until - now).whole_seconds())
+        };
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&[("x-rate-limit-reset", "1800000900")]), Some(900));
+        let day = [
+            ("x-rate-limit-reset", "1800000900"),
+            ("x-user-limit-24hour-remaining", "0"),
+            ("x-user-limit-24hour-reset", "1800080000"),
+        ];
+        assert_eq!(said(&day), Some(80_000));
+        assert_eq!(said(&[("retry-after", "60")]), Some(60));
+        // Milliseconds, seconds from now, and a moment that has passed.
+        for wrong in ["1800000900000", "253402300799", "900", "1799999999", "-1"] {
+            assert_eq!(said(&[("x-rate-limit-reset", wrong)]), None, "{wrong}");
+            let both = [("x-rate-limit-reset", wrong), ("retry-after", "60")];
+            assert_eq!(said(&both), Some(60), "{wrong}");
+        }
+        for wrong in ["604801", "-1", "9223372036854775807", "soon"] {
+            assert_eq!(said(&[("retry-after", wrong)]), None, "{wrong}");
+        }
     }
 
     #[test]
