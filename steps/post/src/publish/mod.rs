@@ -197,31 +197,62 @@ async fn address(
     path: &str,
 ) -> Result<Result<Url, String>, RecordsError> {
     const WAY_OUT: &str = "set AURIA_POST_PUBLIC_URL (or --public-url) to the https:// address under which the gallery is public, or keep the gallery in s3:// of an endpoint that is public: its addresses are signed";
-    if let Some(base) = &settings.public_url {
-        return Ok(Url::parse(&base.at(path)).map_err(|error| format!("{error}: {WAY_OUT}")));
-    }
-    let Some(url) = records.signed(path).await? else {
-        return Ok(Err(format!(
-            "Instagram fetches the picture itself, and nobody outside reads this folder: {WAY_OUT}"
-        )));
+    let (what, url) = match &settings.public_url {
+        Some(base) => match Url::parse(&base.at(path)) {
+            Ok(url) => ("what is at", url),
+            Err(error) => return Ok(Err(format!("{error}: {WAY_OUT}"))),
+        },
+        None => match records.signed(path).await? {
+            Some(url) => ("the store at", url),
+            None => {
+                return Ok(Err(format!(
+                    "Instagram fetches the picture itself, and nobody outside reads this folder: {WAY_OUT}"
+                )));
+            }
+        },
     };
-    let is_reached = match url.host() {
-        // A test's Instagram is on this machine and reaches what is on it.
-        _ if settings.instagram_is_local() => true,
-        _ if url.scheme() != "https" => false,
-        Some(url::Host::Ipv4(at)) => !at.is_private() && !at.is_loopback() && !at.is_link_local(),
-        Some(url::Host::Ipv6(at)) => !at.is_loopback() && !at.is_unique_local(),
-        Some(url::Host::Domain(name)) => name.contains('.') && !name.ends_with(".svc"),
-        None => false,
-    };
-    if is_reached {
+    // A test's Instagram is on this machine and reaches what is on it.
+    if settings.instagram_is_local() || is_public(&url) {
         return Ok(Ok(url));
     }
     let host = url.host_str().unwrap_or_default();
     Ok(Err(format!(
-        "Instagram fetches the picture itself, by https, and does not reach the store at {}://{host}: {WAY_OUT}",
+        "Instagram fetches the picture itself, by https, and does not reach {what} {}://{host}: {WAY_OUT}",
         url.scheme()
     )))
+}
+
+/// Whether an address can be one that everyone reaches: by HTTPS, and none of a machine, a
+/// private network or a cluster.
+fn is_public(url: &Url) -> bool {
+    const PRIVATE: [&str; 6] = ["local", "localhost", "internal", "svc", "lan", "home.arpa"];
+    if url.scheme() != "https" {
+        return false;
+    }
+    let is_public_v4 = |at: std::net::Ipv4Addr| {
+        !(at.is_private() || at.is_loopback() || at.is_link_local() || at.is_unspecified())
+    };
+    match url.host() {
+        Some(url::Host::Ipv4(at)) => is_public_v4(at),
+        Some(url::Host::Ipv6(at)) => match at.to_ipv4_mapped() {
+            Some(at) => is_public_v4(at),
+            None => {
+                !(at.is_loopback()
+                    || at.is_unique_local()
+                    || at.is_unicast_link_local()
+                    || at.is_unspecified())
+            }
+        },
+        Some(url::Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            let is_below = |zone: &str| {
+                let above = name.strip_suffix(zone);
+                above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+            };
+            name.contains('.') && !PRIVATE.into_iter().any(is_below)
+        }
+        None => false,
+    }
 }
 
 /// An address as it may be printed: without its signature.
@@ -281,4 +312,59 @@ pub async fn resolve(
         })
         .await?;
     Ok(claim.record().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_only_we_reach_is_not_public() {
+        let is_public = |text: &str| is_public(&Url::parse(text).unwrap());
+        for good in [
+            "https://gallery.example/a.jpg",
+            "https://bucket.s3.eu-central-1.amazonaws.com/a.jpg?b=c",
+            "https://1.1.1.1/a",
+            "https://[2606:4700::1111]/a",
+            "https://notlocal.example/a",
+        ] {
+            assert!(is_public(good), "{good}");
+        }
+        for bad in [
+            "http://gallery.example/a.jpg",
+            "https://minio/a",
+            "https://minio.auria.svc/a",
+            "https://minio.auria.svc.cluster.local/a",
+            "https://minio.auria.svc.cluster.local./a",
+            "https://store.europe.internal/a",
+            "https://localhost/a",
+            "https://127.0.0.1/a",
+            "https://192.168.1.2/a",
+            "https://0.0.0.0/a",
+            "https://[::1]/a",
+            "https://[fd00::1]/a",
+            "https://[fe80::1]/a",
+            "https://[::ffff:10.0.0.1]/a",
+        ] {
+            assert!(!is_public(bad), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_public_url_that_instagram_does_not_reach_is_named() {
+        let settings = |url| Settings::read(|_| None, Some(url)).unwrap();
+        let records = Records::Folder(std::path::PathBuf::from("."));
+        let good = settings("https://gallery.example/g");
+        let at = address(&good, &records, "posts/a.jpg").await;
+        assert_eq!(
+            at.unwrap().unwrap().as_str(),
+            "https://gallery.example/g/posts/a.jpg"
+        );
+        for bad in ["https://192.168.1.2", "http://127.0.0.1:8000"] {
+            let why = address(&settings(bad), &records, "posts/a.jpg").await;
+            let why = why.unwrap().unwrap_err();
+            assert!(why.contains("does not reach what is at"), "{why}");
+            assert!(why.contains("AURIA_POST_PUBLIC_URL"), "{why}");
+        }
+    }
 }
