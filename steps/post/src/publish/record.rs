@@ -12,6 +12,9 @@ use time::{Date, OffsetDateTime};
 use super::caption;
 use crate::entry::Entry;
 
+/// The version of this format.
+pub const VERSION: u32 = 1;
+
 /// A network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -145,7 +148,7 @@ impl Record {
     pub fn new(network: Kind, day: &str, entry: &Entry, now: OffsetDateTime) -> Self {
         let marker = caption::marker(day, &entry.key);
         Self {
-            version: 1,
+            version: VERSION,
             network,
             day: day.to_owned(),
             state: State::Intended,

@@ -2,7 +2,7 @@
 //! under a prefix of an object store. Who may write a record is decided in [`super::claim`].
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,15 @@ use object_store::{
     UpdateVersion,
 };
 
-use super::record::{Kind, Record};
+use super::record::{Kind, Record, VERSION};
 
 /// For as long a signed address counts: as long as Instagram keeps a container.
 const SIGNED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Records that are listed: ten years of two networks.
 const MOST_LISTED: usize = 8000;
+
+/// Bytes of a record or a picture that are read; a picture has 5 MB at most.
+const MOST_BYTES: u64 = 8 << 20;
 
 /// What can go wrong with records.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,22 @@ pub enum RecordsError {
         path: String,
         /// What the parser says.
         source: serde_json::Error,
+    },
+    /// It is none of ours.
+    #[error("{path} is longer than {MOST_BYTES} bytes: it is neither a record nor a picture")]
+    TooLong {
+        /// The file or object.
+        path: String,
+    },
+    /// A record of a program that is newer than this one.
+    #[error(
+        "{path} is a record of version {version}, and this program knows {VERSION}: use the one that wrote it"
+    )]
+    Newer {
+        /// The record.
+        path: String,
+        /// Its version.
+        version: u32,
     },
     /// Another process is at it.
     #[error(
@@ -260,7 +279,8 @@ impl Records {
         path: &str,
     ) -> Result<Option<(Vec<u8>, UpdateVersion)>, RecordsError> {
         match self {
-            Self::Folder(root) => match std::fs::read(root.join(path)) {
+            Self::Folder(root) => match read_file(&root.join(path)) {
+                Ok(bytes) if bytes.len() as u64 > MOST_BYTES => Err(too_long(path)),
                 Ok(bytes) => {
                     let version = UpdateVersion {
                         e_tag: None,
@@ -274,6 +294,7 @@ impl Records {
             Self::Bucket { store, prefix } => {
                 let failed = |source| of_object("read", path, source);
                 match store.get(&below(prefix, path)).await {
+                    Ok(found) if found.meta.size > MOST_BYTES => Err(too_long(path)),
                     Ok(found) => {
                         let version = UpdateVersion {
                             e_tag: found.meta.e_tag.clone(),
@@ -295,10 +316,32 @@ pub(super) fn record_path(day: &str, network: Kind) -> String {
 }
 
 pub(super) fn understood(path: &str, bytes: &[u8]) -> Result<Record, RecordsError> {
-    serde_json::from_slice(bytes).map_err(|source| RecordsError::Unreadable {
+    let record: Record =
+        serde_json::from_slice(bytes).map_err(|source| RecordsError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+    if record.version > VERSION {
+        return Err(RecordsError::Newer {
+            path: path.to_owned(),
+            version: record.version,
+        });
+    }
+    Ok(record)
+}
+
+fn too_long(path: &str) -> RecordsError {
+    RecordsError::TooLong {
         path: path.to_owned(),
-        source,
-    })
+    }
+}
+
+/// A file, or a little more of it than may be.
+fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 pub(super) fn below(prefix: &Path, path: &str) -> Path {
@@ -331,5 +374,29 @@ pub(super) fn of_object(what: &str, path: &str, source: StoreError) -> RecordsEr
     RecordsError::Object {
         what: format!("{what} {path}"),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_record_of_ours_is_not_read_whole_or_written_over() {
+        let root = tempfile::tempdir().unwrap();
+        let records = Records::Folder(root.path().to_owned());
+        let path = root.path().join(record_path("2026-11-30", Kind::X));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let shown = records.show("2026-11-30", Kind::X).await;
+        assert!(matches!(shown, Err(RecordsError::TooLong { .. })));
+        let newer = serde_json::json!({
+            "version": 2, "network": "x", "day": "2026-11-30", "state": "posted", "work": "",
+            "marker": "", "caption": "", "alt": "", "picture": "",
+            "since": "2026-11-30T06:00:00Z", "changed": "2026-11-30T06:00:00Z",
+        });
+        std::fs::write(&path, newer.to_string()).unwrap();
+        let shown = records.show("2026-11-30", Kind::X).await;
+        assert!(matches!(shown, Err(RecordsError::Newer { version: 2, .. })));
     }
 }
