@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::warm;
+
 static ASKED: AtomicBool = AtomicBool::new(false);
 static WAITING: OnceLock<SignalFd> = OnceLock::new();
 
@@ -20,8 +22,13 @@ fn sigterm() -> SigSet {
 }
 
 /// Lets the first SIGTERM only be noted; once it is, a second one ends the process, as ever.
-/// Called before there are other threads: they would take it.
+/// Called before there are other threads, those of a GPU and of a group included: one that does
+/// not block the signal would take it, and the process would end at once. A program that stays
+/// has the threads of earlier jobs, and nothing is watched there.
 pub fn watch() {
+    if warm::is_serving() {
+        return;
+    }
     let set = sigterm();
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     let opened = SignalFd::with_flags(&set, flags).and_then(|waiting| {

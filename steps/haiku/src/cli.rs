@@ -10,6 +10,7 @@ use auria_steps_common::device::ComputeArgs;
 use auria_steps_common::distributed::{Group, GroupArgs, Place};
 use auria_steps_common::gate;
 use auria_steps_common::mood::Mood;
+use auria_steps_common::termination;
 use clap::{Parser, Subcommand};
 
 use crate::commands;
@@ -170,6 +171,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
+    if matches!(cli.command, Command::Train { .. }) {
+        // Before a GPU is looked for and others are met: both begin threads.
+        termination::watch();
+    }
     let device = cli.compute.apply()?;
     match cli.command {
         Command::Prepare { corpus, verse, out } => {

@@ -9,7 +9,7 @@ use auria_steps_common::distributed::Group;
 use auria_steps_common::gate::Better;
 use auria_steps_common::metrics::Metrics;
 use auria_steps_common::mood::Mood;
-use auria_steps_common::{Error, files, termination, warm, weights};
+use auria_steps_common::{Error, files, warm, weights};
 use tch::Device;
 
 use crate::artifact::{Artifact, WEIGHTS};
@@ -67,9 +67,10 @@ impl Train {
 }
 
 /// Trains, and writes a folder of weights with its card. Of several processes that train
-/// together, the first writes, and the others give no card.
+/// together, the first writes, and the others give no card. What is to save a checkpoint at
+/// SIGTERM calls `termination::watch` before, and before it has a group, whose threads would
+/// take the signal.
 pub fn train(args: &Train) -> Result<Option<Card>, Error> {
-    termination::watch();
     let data = Data::read(&args.data)?;
     let (vocab, config) = train::vocabulary(&data, &args.config());
     let (poems, verse) = train::encode_training(&data, &vocab);

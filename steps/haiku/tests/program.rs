@@ -307,6 +307,56 @@ fn sigterm_leaves_a_checkpoint_that_the_same_command_goes_on_from() {
     done(&again);
 }
 
+/// Any of them is asked, and all stop after the same step.
+#[test]
+fn sigterm_to_one_of_several_leaves_a_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = format!("{OWN}/corpus");
+    let prepare = ["prepare", "--corpus", &corpus, "--out", "data"];
+    done(&run(dir.path(), &prepare));
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port().to_string();
+    drop(socket);
+    let start = |rank: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auria-haiku"));
+        command
+            .args(["train", "--data", "data", "--budget", "smoke"])
+            .args(["--out", &format!("new-{rank}"), "--steps", "5000"])
+            .args(["--checkpoints", "checkpoints", "--group-timeout", "60"])
+            .current_dir(dir.path())
+            .env("OMP_NUM_THREADS", "1")
+            .env("RANK", rank)
+            .env("WORLD_SIZE", "2")
+            .env("MASTER_ADDR", "127.0.0.1")
+            .env("MASTER_PORT", &port)
+            .env_remove("AURIA_METRICS")
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let mut both = [start("0"), start("1")];
+    let metrics = dir.path().join("metrics.jsonl");
+    while std::fs::metadata(&metrics).map_or(0, |file| file.len()) == 0 {
+        let ended = both[0].try_wait().unwrap();
+        assert_eq!(ended, None, "it ended before it trained");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let pid = both[1].id().to_string();
+    let sent = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(sent.unwrap().success());
+    let steps = both.map(|child| {
+        let stopped = child.wait_with_output().unwrap();
+        let said = text(&stopped.stderr);
+        assert_eq!(stopped.status.code(), Some(1), "{said}");
+        assert!(said.contains("as SIGTERM asked"), "{said}");
+        let (_, step) = said.split_once("stopped at step ").unwrap();
+        step[..step.find(',').unwrap()].parse::<u64>().unwrap()
+    });
+    assert_eq!(steps[0], steps[1]);
+    let checkpoint = format!("checkpoints/step-{:0>10}", steps[0]);
+    assert!(dir.path().join(&checkpoint).exists(), "{checkpoint}");
+}
+
 #[test]
 fn a_process_of_several_says_what_keeps_it_from_the_others() {
     let dir = tempfile::tempdir().unwrap();
