@@ -30,6 +30,9 @@ pub struct Card {
     pub training: Training,
     /// What was measured.
     pub measures: Vec<Measure>,
+    /// Works of the model as text, unpicked, each with what it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub works: Vec<String>,
     /// What it cannot do, or should not be used for.
     pub limits: Vec<String>,
     /// The licence of the weights.
@@ -179,6 +182,12 @@ impl Card {
                 m.name, m.how
             ));
         }
+        if !self.works.is_empty() {
+            let _ = write!(page, "\n## Works, unpicked\n\n");
+            for work in &self.works {
+                let _ = writeln!(page, "- {work}");
+            }
+        }
         if !self.limits.is_empty() {
             let _ = write!(page, "\n## Limits\n\n");
             for limit in &self.limits {
@@ -246,6 +255,7 @@ mod tests {
                 Some(Better::Lower),
                 "held out",
             )],
+            works: vec!["one / two / three".into()],
             limits: vec!["English only".into()],
             licence: "Apache-2.0".into(),
         };
@@ -257,6 +267,7 @@ mod tests {
             "1,234,567 parameters, 2.50 MB",
             "| loss | 4.25 nats | lower |",
             "`abc`",
+            "## Works, unpicked\n\n- one / two / three\n",
             "- English only",
         ] {
             assert!(page.contains(part), "{part} is missing from\n{page}");

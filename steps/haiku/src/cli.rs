@@ -55,7 +55,7 @@ struct Cli {
 enum Command {
     /// Clean poems, drop doubles, and hold some out: the data for training
     ///
-    /// Reads .csv (line1,line2,line3 or text), .jsonl and .txt (poems parted by blank
+    /// Reads .csv (line1,line2,line3 or 0,1,2 or text), .jsonl and .txt (poems parted by blank
     /// lines, or one a line with " / " between lines). A corpus.json in the folder may say
     /// what the corpus is, its licence, and which files are verse to train on before.
     Prepare {
@@ -97,6 +97,10 @@ enum Command {
         /// Other steps than the budget's
         #[arg(long, value_name = "N")]
         steps: Option<u64>,
+        /// JSON of other settings than the budget's, any of those in config.json beside
+        /// weights: {"model": {"hidden": 1150}}
+        #[arg(long, value_name = "FILE")]
+        settings: Option<PathBuf>,
         #[command(flatten)]
         checkpoints: CheckpointArgs,
         #[command(flatten)]
@@ -189,6 +193,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             minutes,
             optimiser,
             steps,
+            settings,
             checkpoints,
             group,
         } => {
@@ -208,6 +213,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
                 time: minutes.map(|m| Duration::from_secs_f64(m.max(0.0) * 60.0)),
                 optimiser,
                 steps,
+                settings,
                 checkpoints,
                 device,
                 group,

@@ -17,6 +17,7 @@ use crate::config::{Budget, Config, Optimiser};
 use crate::data::Data;
 use crate::evaluate::{self, Measures};
 use crate::runs::{Runs, Which};
+use crate::spelling::Spelling;
 use crate::train::{self, Limits, Summary, Trainer};
 use crate::writer::{Poem, WriteError, Writer};
 
@@ -37,6 +38,8 @@ pub struct Train {
     pub optimiser: Option<Optimiser>,
     /// Other steps than the budget's.
     pub steps: Option<u64>,
+    /// A file of settings to have instead of the budget's.
+    pub settings: Option<PathBuf>,
     /// Where checkpoints are.
     pub checkpoints: CheckpointArgs,
     /// Where to compute.
@@ -47,13 +50,9 @@ pub struct Train {
 
 impl Train {
     /// The settings of the budget with what was asked for instead.
-    fn config(&self) -> Config {
+    fn config(&self) -> Result<Config, Error> {
         let mut config = self.budget.config();
         let training = &mut config.training;
-        if let Some(steps) = self.steps {
-            training.pretrain_steps = training.pretrain_steps * steps / training.steps.max(1);
-            training.steps = steps;
-        }
         if let Some(optimiser) = self.optimiser {
             training.optimiser = optimiser;
             if optimiser == Optimiser::NtAsgd {
@@ -62,7 +61,34 @@ impl Train {
                 training.weight_decay = 1.2e-6;
             }
         }
-        config
+        if let Some(path) = &self.settings {
+            config = config.with(path)?;
+        }
+        let training = &mut config.training;
+        if let Some(steps) = self.steps {
+            training.pretrain_steps = training.pretrain_steps * steps / training.steps.max(1);
+            training.steps = steps;
+        }
+        Ok(config)
+    }
+
+    /// The command that was given.
+    fn command(&self) -> String {
+        let mut command = format!(
+            "auria-haiku train --budget {} --seed {}",
+            self.budget.name(),
+            self.seed
+        );
+        if let Some(Optimiser::NtAsgd) = self.optimiser {
+            command.push_str(" --optimiser nt-asgd");
+        }
+        if let Some(path) = &self.settings {
+            command.push_str(&format!(" --settings {}", path.display()));
+        }
+        if let Some(steps) = self.steps {
+            command.push_str(&format!(" --steps {steps}"));
+        }
+        command
     }
 }
 
@@ -72,9 +98,9 @@ impl Train {
 /// take the signal.
 pub fn train(args: &Train) -> Result<Option<Card>, Error> {
     let data = Data::read(&args.data)?;
-    let (vocab, config) = train::vocabulary(&data, &args.config());
+    let (vocab, config) = train::vocabulary(&data, &args.config()?);
     let (poems, verse) = train::encode_training(&data, &vocab);
-    let valid = train::encode(&data.valid, &vocab);
+    let valid = train::encode(&data.valid, &vocab, &Spelling::learn(&data, &vocab));
     let mut checkpoints = Checkpoints::open(&args.checkpoints)?;
     let first = args.group.is_first();
     let mut metrics = if first {
@@ -223,11 +249,7 @@ fn card_of(
             held_out_items: report.held_out,
         },
         training: card::Training {
-            command: format!(
-                "auria-haiku train --budget {} --seed {}",
-                args.budget.name(),
-                args.seed
-            ),
+            command: args.command(),
             budget: args.budget.name().into(),
             seed: args.seed,
             steps: summary.steps,
@@ -250,6 +272,7 @@ fn card_of(
                 "forward, backward and update, all attempts together, the machine shared",
             ),
         ],
+        works: Vec::new(),
         limits: vec![
             "English only; it says what its corpus says, in the corpus's old-fashioned words."
                 .into(),

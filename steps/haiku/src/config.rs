@@ -1,6 +1,9 @@
 //! The settings of model and training, and the budgets that choose them. Plain values:
 //! `config.json` holds them beside the weights.
 
+use std::path::Path;
+
+use auria_steps_common::{Error, files};
 use serde::{Deserialize, Serialize};
 
 /// The sizes and the regularisation of the network (Merity et al. 2018, table 1 and
@@ -102,6 +105,48 @@ pub struct Config {
     pub training: Training,
 }
 
+impl Config {
+    /// These settings, with those that a JSON file names in their place: a `config.json`, or
+    /// some of its parts, such as `{"model": {"hidden": 1150}, "training": {"lr": 0.001}}`.
+    pub fn with(&self, path: &Path) -> Result<Self, Error> {
+        let wrong = |what: String| Error::content(path, what);
+        let asked: serde_json::Value = files::read_json(path)?;
+        let mut all = serde_json::to_value(self).map_err(Error::json(path))?;
+        let sections = asked.as_object();
+        let sections = sections.ok_or_else(|| wrong("is no JSON object of settings".into()))?;
+        for (section, settings) in sections {
+            let settings = settings.as_object();
+            let settings =
+                settings.ok_or_else(|| wrong(format!("has no settings in {section}")))?;
+            for (name, value) in settings {
+                let place = all.get_mut(section).and_then(|s| s.get_mut(name));
+                let place = place.ok_or_else(|| {
+                    wrong(format!("names {section}.{name}, which is no setting; config.json beside weights has all"))
+                })?;
+                *place = value.clone();
+            }
+        }
+        let config: Self = serde_json::from_value(all).map_err(Error::json(path))?;
+        let sizes = [
+            ("model.vocab", config.model.vocab, 100_000),
+            ("model.embedding", config.model.embedding, 16_384),
+            ("model.hidden", config.model.hidden, 16_384),
+            ("model.layers", config.model.layers, 16),
+            ("training.batch", config.training.batch, 4_096),
+            ("training.bptt", config.training.bptt, 4_096),
+        ];
+        match sizes
+            .iter()
+            .find(|(_, size, most)| !(1..=*most).contains(size))
+        {
+            Some((name, size, most)) => {
+                Err(wrong(format!("has {name} = {size}; from 1 to {most}")))
+            }
+            None => Ok(config),
+        }
+    }
+}
+
 /// How much a training may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -193,6 +238,43 @@ impl Budget {
                     ..training(5_000, 2_800, 24, 30)
                 },
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_replaces_what_it_names_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.json");
+        let with = |text: &str| {
+            files::write_atomic(&path, text.as_bytes()).unwrap();
+            Budget::Full.config().with(&path)
+        };
+        let mut expected = Budget::Full.config();
+        expected.model.hidden = 1150;
+        expected.training.optimiser = Optimiser::NtAsgd;
+        let text = r#"{"model": {"hidden": 1150}, "training": {"optimiser": "nt-asgd"}}"#;
+        assert_eq!(with(text).unwrap(), expected);
+        // What lies beside weights is such a file, and the published sizes are settings.
+        let published = Config {
+            model: Model::published(),
+            ..Budget::Full.config()
+        };
+        let text = serde_json::to_string(&published).unwrap();
+        assert_eq!(with(&text).unwrap(), published);
+        for (text, says) in [
+            (r#"{"model": {"hiden": 1}}"#, "model.hiden"),
+            (r#"{"models": {"hidden": 1}}"#, "models.hidden"),
+            (r#"{"model": {"layers": 0}}"#, "model.layers = 0"),
+            ("[]", "no JSON object"),
+            (r#"{"model": {"layers": "two"}}"#, "settings.json"),
+        ] {
+            let said = with(text).unwrap_err().to_string();
+            assert!(said.contains(says), "{text}: {said}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Reads poems and verse from a folder in the shapes that people keep them in. Never
 //! judges what it reads: cleaning and splitting are `prepare`'s.
 //!
-//! Poems: `.csv` (columns `line1,line2,line3`, or one column `text`, `haiku` or `poem`;
-//! without a header, the first three columns), `.jsonl` (the same names), `.txt` (poems
+//! Poems: `.csv` (columns `line1,line2,line3` or `0,1,2`, or one column `text`, `haiku` or
+//! `poem`; without a header, the first three columns), `.jsonl` (the same names), `.txt` (poems
 //! parted by blank lines, or one a line with ` / ` between its lines); each may be
 //! gzipped. Verse: text files, a stanza or sentence a line. A `corpus.json` may name the
 //! files and say what they are.
@@ -198,7 +198,9 @@ fn of_text(text: &str) -> Vec<Raw> {
     poems
 }
 
-const LINES: [&str; 3] = ["line1", "line2", "line3"];
+/// How the columns of the three lines are named; `0,1,2` is what the published collections
+/// of haiku from Reddit and elsewhere have.
+const LINES: [[&str; 3]; 2] = [["line1", "line2", "line3"], ["0", "1", "2"]];
 const WHOLE: [&str; 3] = ["text", "haiku", "poem"];
 
 /// The lines of a poem that stands in one field.
@@ -230,16 +232,19 @@ fn of_csv(path: &Path, text: &str) -> Result<Vec<Raw>, Error> {
         _ => Vec::new(),
     };
     let at = |name: &str| header.iter().position(|h| h == name);
-    let lines: Vec<usize> = LINES.iter().filter_map(|l| at(l)).collect();
+    let lines = LINES.iter().find_map(|names| {
+        let [a, b, c] = names.map(at);
+        Some([a?, b?, c?])
+    });
     let whole = WHOLE.iter().find_map(|w| at(w));
     let (title, author) = (at("title").or_else(|| at("book")), at("author"));
-    let headed = lines.len() == 3 || whole.is_some();
+    let headed = lines.is_some() || whole.is_some();
     let mut poems = Vec::new();
     for record in records.skip(usize::from(headed)) {
         let record = record.map_err(wrong)?;
         let field = |i: usize| record.get(i).unwrap_or_default().trim();
-        let lines = match (lines.as_slice(), whole) {
-            ([a, b, c], _) => [*a, *b, *c].map(|i| field(i).to_owned()).to_vec(),
+        let lines = match (lines, whole) {
+            (Some(columns), _) => columns.map(|i| field(i).to_owned()).to_vec(),
             (_, Some(i)) => lines_of_field(field(i)),
             _ if record.len() < 3 => lines_of_field(field(0)),
             _ => [0, 1, 2].map(|i| field(i).to_owned()).to_vec(),
@@ -259,7 +264,11 @@ fn of_json_lines(path: &Path, text: &str) -> Result<Vec<Raw>, Error> {
     for line in text.lines().filter(|l| !l.trim().is_empty()) {
         let row: serde_json::Value = serde_json::from_str(line).map_err(Error::json(path))?;
         let word = |key: &str| row[key].as_str().map(str::to_owned);
-        let lines = if let Some(lines) = row["lines"].as_array() {
+        let array = ["lines"]
+            .iter()
+            .chain(&WHOLE)
+            .find_map(|key| row[*key].as_array());
+        let lines = if let Some(lines) = array {
             lines
                 .iter()
                 .filter_map(|l| l.as_str())
@@ -268,7 +277,13 @@ fn of_json_lines(path: &Path, text: &str) -> Result<Vec<Raw>, Error> {
         } else if let Some(whole) = WHOLE.iter().find_map(|w| word(w)) {
             lines_of_field(&whole)
         } else {
-            LINES.iter().filter_map(|l| word(l)).collect()
+            let named = LINES
+                .iter()
+                .map(|names| names.iter().filter_map(|l| word(l)));
+            named
+                .map(Iterator::collect)
+                .max_by_key(Vec::len)
+                .unwrap_or_default()
         };
         let source = word("title").map(|t| format!("{}/{t}", word("author").unwrap_or_default()));
         poems.push(Raw { lines, source });
@@ -307,6 +322,51 @@ mod tests {
             let poems = read(dir.path()).unwrap().poems;
             assert_eq!(poems.len(), 1, "{text}");
             assert_eq!(poems[0].lines, ["a b", "c, d", "e"], "{text}");
+        }
+    }
+
+    /// Made-up poems, in the layouts in which collections of haiku are published.
+    #[test]
+    fn published_collections_are_read_as_they_are() {
+        let collections = [
+            // Kaggle's `hjhalani30/haiku-dataset`.
+            (
+                "all_haiku.csv",
+                ",0,1,2,source,hash\n\
+                 0,rain on the tin roof,\"the cat, awake now, looks up\",both of us listen,tempslibres,RAINONTHETINROOF\n\
+                 1,\"\"\"Hello?\"\"\",one two three,four,twaiku,HELLO\n",
+            ),
+            // `docmarionum1/haikurnn`.
+            (
+                "haikus.csv",
+                "0,1,2,source,0_syllables,1_syllables,2_syllables\n\
+                 rain on the tin roof,\"the cat, awake now, looks up\",both of us listen,twaiku,5,\"6,7\",5\n\
+                 \"\"\"Hello?\"\"\",one two three,four,gutenberg,2,3,1\n",
+            ),
+            // JSON lines of Reddit's r/haiku, and of the Hub's `haiku` and `text` columns.
+            (
+                "reddit.jsonl",
+                "{\"id\":\"a1\",\"haiku\":[\"rain on the tin roof\",\"the cat, awake now, looks up\",\"both of us listen\"]}\n\
+                 {\"id\":\"a2\",\"haiku\":\"\\\"Hello?\\\" / one two three / four\",\"source\":\"reddit\"}\n",
+            ),
+            (
+                "statworx.jsonl",
+                "{\"source\":\"bfbarry\",\"text\":\"rain on the tin roof / the cat, awake now, looks up / both of us listen\",\"keywords\":\"rain\"}\n\
+                 {\"0\":\"\\\"Hello?\\\"\",\"1\":\"one two three\",\"2\":\"four\"}\n",
+            ),
+        ];
+        for (name, text) in collections {
+            let poems = read(folder(&[(name, text)]).path()).unwrap().poems;
+            assert_eq!(poems.len(), 2, "{name}");
+            let [one, two] = [&poems[0], &poems[1]];
+            let first = [
+                "rain on the tin roof",
+                "the cat, awake now, looks up",
+                "both of us listen",
+            ];
+            assert_eq!(one.lines, first, "{name}");
+            assert_eq!(two.lines, ["\"Hello?\"", "one two three", "four"], "{name}");
+            assert_eq!(one.source, None, "a collection is no book: {name}");
         }
     }
 

@@ -14,6 +14,7 @@ use crate::artifact::Artifact;
 use crate::data::Data;
 use crate::evaluate::{self, Measures};
 use crate::loss;
+use crate::spelling::Spelling;
 use crate::train;
 use crate::writer::WriteError;
 
@@ -73,7 +74,8 @@ fn untrained(candidate: &Path, seed: u64, data: &Data, device: Device) -> Result
     let Artifact { config, vocab, .. } = Artifact::read(candidate, device)?;
     let (poems, verse) = train::encode_training(data, &vocab);
     let model = train::untrained(&config, poems.iter().chain(&verse), seed, device);
-    let held_out = train::encode(&data.held_out, &vocab);
+    let spelling = Spelling::learn(data, &vocab);
+    let held_out = train::encode(&data.held_out, &vocab, &spelling);
     Ok(loss::of_model(held_out.iter(), &model).per_token())
 }
 
@@ -82,7 +84,8 @@ fn standing(folder: &Path, data: &Data, device: Device) -> Result<Current, Write
     let corpus_digest = Card::read(folder)?.data.corpus_digest;
     let value = if corpus_digest == data.report.corpus_digest {
         let artifact = Artifact::read(folder, device)?;
-        let held_out = train::encode(&data.held_out, &artifact.vocab);
+        let spelling = Spelling::learn(data, &artifact.vocab);
+        let held_out = train::encode(&data.held_out, &artifact.vocab, &spelling);
         Some(loss::of_model(held_out.iter(), &artifact.model).per_token())
     } else {
         None
@@ -99,5 +102,6 @@ fn with_measures(mut card: Card, measures: &Measures) -> Card {
     card.measures
         .retain(|old| !new.iter().any(|m| m.name == old.name));
     card.measures.splice(0..0, new);
+    card.works.clone_from(&measures.written.printed);
     card
 }

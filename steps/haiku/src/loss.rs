@@ -15,6 +15,8 @@ pub struct Loss {
     pub spelling: f64,
     /// Tokens predicted.
     pub tokens: u64,
+    /// Words among them.
+    pub words: u64,
     /// Characters printed.
     pub characters: u64,
 }
@@ -35,12 +37,19 @@ impl Loss {
         self.per_token().exp()
     }
 
+    /// The perplexity of a word: 2 to the power of all bits, those of marks and ends of
+    /// lines too, divided by the number of words.
+    pub fn perplexity_of_word(&self) -> f64 {
+        (self.nats / self.words as f64).exp()
+    }
+
     /// Adds a record's fixed parts.
     fn count(&mut self, record: &Encoded) {
         self.nats += record.spelling;
         self.spelling += record.spelling;
         self.tokens += record.numbers.len() as u64 - 1;
         self.characters += record.characters;
+        self.words += record.words;
     }
 }
 
@@ -140,6 +149,7 @@ mod tests {
             kind: Of::Poem,
             numbers,
             spelling: 2.0,
+            words: 3,
             characters: 10,
         };
         let records = [record(vec![3, 4, 5, 2]), record(vec![3, 9, 9, 8, 7, 6, 2])];
@@ -155,5 +165,6 @@ mod tests {
         );
         let other = of_each(records.iter(), |r| r.numbers.len() as f64);
         assert_eq!(other.nats, 15.0);
+        assert!((other.perplexity_of_word() - 2.5f64.exp()).abs() < 1e-9);
     }
 }

@@ -183,6 +183,7 @@ mod tests {
                 kind,
                 numbers: vec![i; 7],
                 spelling: 0.0,
+                words: 1,
                 characters: 1,
             })
             .collect()

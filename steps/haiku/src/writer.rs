@@ -76,6 +76,9 @@ pub struct Writer {
     settings: Settings,
 }
 
+/// So many words are near neighbours of a topic.
+const NEIGHBOURS: usize = 40;
+
 /// How strongly words are pulled, in nats.
 mod pull {
     /// Words of nature, always: a painting follows.
@@ -259,6 +262,21 @@ impl Writer {
         found
     }
 
+    /// Whether these weights can say a word.
+    pub fn can_say(&self, word: &str) -> bool {
+        let number = self.artifact.vocab.number(word);
+        number.is_some_and(|number| self.table.syllables(number) > 0)
+    }
+
+    /// Whether a poem says a word of a topic, or a near neighbour of one.
+    pub fn is_about(&self, poem: &Poem, topic: &str) -> bool {
+        let about = self.topic_words(topic);
+        let near = self.near(&about, NEIGHBOURS);
+        let tokens = poem.lines.iter().flat_map(|line| text::tokens(line));
+        let mut numbers = tokens.filter_map(|t| self.artifact.vocab.number(&t.text));
+        numbers.any(|number| about.contains(&number) || near.contains(&number))
+    }
+
     fn tilt(&self, mood: Mood, about: &[i64]) -> Tilt {
         let vocab = &self.artifact.vocab;
         let lexicon = Lexicon::get();
@@ -278,7 +296,7 @@ impl Writer {
         for near in self.near(&carry, 60) {
             tokens[near as usize] += pull::NEAR;
         }
-        for near in self.near(about, 40) {
+        for near in self.near(about, NEIGHBOURS) {
             tokens[near as usize] += pull::NEAR_TOPIC;
         }
         for number in carry {

@@ -6,10 +6,10 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use auria_haiku::evaluate::is_in_form;
 use auria_haiku::lexicon::Lexicon;
 use auria_haiku::text;
 use auria_haiku::writer::{Poem, Writer};
+use auria_haiku::written::is_in_form;
 use auria_steps_common::card::Card;
 use auria_steps_common::mood::Mood;
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::config::Config;
 use crate::data::{Data, Record};
+use crate::spelling::Spelling;
 use crate::vocab::{Encoded, UNKNOWN_WORD, Vocab};
 
 /// The vocabulary and the settings that data and budget give.
@@ -20,9 +21,10 @@ pub fn vocabulary(data: &Data, config: &Config) -> (Vocab, Config) {
     (vocab, config)
 }
 
-/// Numbers of all records of a part of the data.
-pub fn encode(records: &[Record], vocab: &Vocab) -> Vec<Encoded> {
-    records.iter().map(|r| vocab.encode(r)).collect()
+/// Numbers of all records of a part of the data, with what spelling unknown words costs.
+pub fn encode(records: &[Record], vocab: &Vocab, spelling: &Spelling) -> Vec<Encoded> {
+    let records = records.iter();
+    records.map(|r| spelling.encode(r, vocab)).collect()
 }
 
 /// Numbers of the poems and the verse to train on. Of the words that were seen once, every

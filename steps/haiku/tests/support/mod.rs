@@ -2,6 +2,7 @@
 
 use auria_haiku::config::{Budget, Config, Optimiser};
 use auria_haiku::data::Data;
+use auria_haiku::spelling::Spelling;
 use auria_haiku::vocab::Encoded;
 use auria_haiku::{prepare, train};
 use auria_steps_common::checkpoint::{CheckpointArgs, Checkpoints};
@@ -38,7 +39,7 @@ pub(crate) fn set(folder: &Path, optimiser: Optimiser) -> Set {
     }
     let (vocab, config) = train::vocabulary(&data, &config);
     let (poems, verse) = train::encode_training(&data, &vocab);
-    let valid = train::encode(&data.valid, &vocab);
+    let valid = train::encode(&data.valid, &vocab, &Spelling::learn(&data, &vocab));
     Set {
         config,
         poems,

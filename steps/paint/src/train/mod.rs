@@ -403,6 +403,7 @@ impl<'a> Training<'a> {
                 },
             },
             measures,
+            works: Vec::new(),
             limits: vec![
                 "It knows landscapes only, of the kinds that its data shows; other words fall back on a table or are left out.".into(),
                 "English captions and poems.".into(),

@@ -196,6 +196,7 @@ impl TrainArgs {
                 device: evaluate::device_name(device),
             },
             measures: measured.measures(trained.untrained),
+            works: Vec::new(),
             limits: vec![
                 "It carries colours and their contrasts over, not brush strokes or shapes."
                     .to_owned(),
