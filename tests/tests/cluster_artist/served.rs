@@ -6,7 +6,6 @@ use auria_tests::cluster::{Cluster, wait};
 use auria_tests::installation::{NAMESPACE, kubectl};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 /// A step that says a word.
@@ -129,11 +128,23 @@ fn schedule(cluster: &Cluster, someone: &Context) {
     wait("the resource to go", || found().is_null());
 }
 
-/// A way to the API, as an Ingress would be one. kubectl is the client: it shows a token, and
-/// asks for paths as they are.
+/// Asks for a URL with a token, an authority and perhaps a body, and prints the answer.
+const CLIENT: &str = r#"
+import ssl, sys, urllib.error, urllib.request
+url, token, authority, *body = sys.argv[1:]
+request = urllib.request.Request(url, data=body[0].encode() if body else None, headers={
+    "authorization": "Bearer " + token, "content-type": "application/json"})
+try:
+    context = ssl.create_default_context(cafile=authority)
+    print(urllib.request.urlopen(request, context=context, timeout=60).read().decode())
+except urllib.error.HTTPError as refused:
+    print(refused.code, refused.read().decode())
+    sys.exit(1)
+"#;
+
+/// A way to the API, as an Ingress would be one, for who has a token alone.
 struct Forward {
     child: Child,
-    kubectl: PathBuf,
     url: String,
     folder: tempfile::TempDir,
 }
@@ -153,11 +164,15 @@ impl Forward {
             .args(["--namespace", NAMESPACE, "port-forward"])
             .args(["deployment/auria-controller", ":8444"])
             .stdout(Stdio::piped())
+            // A client that does not wait for the end of a stream is no news.
+            .stderr(Stdio::null())
             .spawn()
             .expect("kubectl starts");
         let mut line = String::new();
-        let out = child.stdout.take().expect("its output");
-        let _ = BufReader::new(out).read_line(&mut line);
+        let mut out = BufReader::new(child.stdout.take().expect("its output"));
+        let _ = out.read_line(&mut line);
+        // It says each connection; a pipe that nobody reads would end it.
+        std::thread::spawn(move || out.lines().map_while(Result::ok).for_each(drop));
         let port = line.split_whitespace().find_map(|word| {
             let port = word.strip_prefix("127.0.0.1:")?;
             port.parse::<u16>().ok()
@@ -170,35 +185,25 @@ impl Forward {
         std::fs::write(folder.path().join("ca.crt"), authority).expect("the authority");
         Self {
             child,
-            kubectl: program,
             url: format!("https://127.0.0.1:{port}"),
             folder,
         }
     }
 
-    /// What is answered at `path`, to a body where there is one; the client's words where that
-    /// is refused.
+    /// What is answered at `path`, to a body where there is one; the status and the words where
+    /// that is refused.
     fn ask(&self, token: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
-        let sent = self.folder.path().join("body.json");
-        let mut command = Command::new(&self.kubectl);
+        let mut command = Command::new("python3");
         command
-            .env("KUBECONFIG", "/dev/null")
-            .env("HOME", self.folder.path())
-            .args(["--server", &self.url, "--token", token])
-            .arg("--certificate-authority")
-            .arg(self.folder.path().join("ca.crt"));
-        match body {
-            Some(body) => {
-                std::fs::write(&sent, body.to_string()).expect("the body");
-                command.args(["create", "--raw", path, "-f"]).arg(&sent)
-            }
-            None => command.args(["get", "--raw", path]),
-        };
-        let done = command.output().expect("kubectl starts");
+            .args(["-c", CLIENT, &format!("{}{path}", self.url), token])
+            .arg(self.folder.path().join("ca.crt"))
+            .args(body.map(Value::to_string));
+        let done = command.output().expect("python3 starts");
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
         if !done.status.success() {
-            return Err(String::from_utf8_lossy(&done.stderr).into_owned());
+            return Err(said + &String::from_utf8_lossy(&done.stderr));
         }
-        serde_json::from_slice(&done.stdout).map_err(|error| error.to_string())
+        serde_json::from_str(&said).map_err(|error| error.to_string())
     }
 }
 
@@ -251,14 +256,12 @@ fn others(cluster: &Cluster) {
     ];
     for (token, path, body) in forbidden {
         let said = forward.ask(token, path, body.as_ref()).expect_err(path);
-        assert!(said.contains("(Forbidden)"), "{path}: {said}");
+        assert!(said.starts_with("403 "), "{path}: {said}");
     }
     let shell = forward.ask(&guest, jobs, Some(&word("$(id)")));
-    shell.expect_err("a value for a shell");
+    let said = shell.expect_err("a value for a shell");
+    assert!(said.starts_with("422 "), "{said}");
     let forged = forward.ask("nonsense", "/api/v1/endpoints", None);
     let said = forged.expect_err("a forged token");
-    assert!(
-        said.contains("Unauthorized") || said.contains("logged in"),
-        "{said}"
-    );
+    assert!(said.starts_with("401 "), "{said}");
 }
