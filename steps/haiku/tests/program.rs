@@ -3,6 +3,8 @@
 // A test that cannot go on should stop.
 #![allow(clippy::unwrap_used)]
 
+mod port;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -314,9 +316,7 @@ fn sigterm_to_one_of_several_leaves_a_checkpoint() {
     let corpus = format!("{OWN}/corpus");
     let prepare = ["prepare", "--corpus", &corpus, "--out", "data"];
     done(&run(dir.path(), &prepare));
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port().to_string();
-    drop(socket);
+    let port = port::free();
     let start = |rank: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_auria-haiku"));
         command

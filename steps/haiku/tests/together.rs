@@ -4,6 +4,7 @@
 // A test that cannot go on should stop.
 #![allow(clippy::unwrap_used)]
 
+mod port;
 mod support;
 
 use auria_haiku::config::Optimiser;
@@ -101,9 +102,7 @@ impl Drop for Attempt {
 
 impl Attempt {
     fn new(folder: &Path, optimiser: &str, size: usize, dies: Option<(usize, u64)>) -> Self {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = socket.local_addr().unwrap().port();
-        drop(socket);
+        let port = port::free();
         let start = |rank: usize| {
             let mut command = Command::new(std::env::current_exe().unwrap());
             command
@@ -113,7 +112,7 @@ impl Attempt {
                 .env("RANK", rank.to_string())
                 .env("WORLD_SIZE", size.to_string())
                 .env("MASTER_ADDR", "127.0.0.1")
-                .env("MASTER_PORT", port.to_string())
+                .env("MASTER_PORT", &port)
                 .env("OMP_NUM_THREADS", "1")
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped());
