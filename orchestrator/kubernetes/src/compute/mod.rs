@@ -64,7 +64,7 @@ pub struct Compute {
     pub user: User,
     /// Whether the image's own files can be written to. Work, tmp and HOME always can: they are
     /// volumes where this is false, or the launcher is brought into the image, or the step asks
-    /// for `shm_size`; else they are in the image's `/tmp`, and Pods start 0.3 s sooner.
+    /// for `shm_size`; else they are in the image's `/tmp`, and Pods start a quarter of a second sooner.
     pub writable_root: bool,
     /// How GPUs are asked for.
     pub gpus: GpuAsking,

@@ -21,6 +21,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Before a resource is written again that could not be.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -104,18 +105,26 @@ impl Mirror {
         self.doubted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is doubted, for as long as it is polled.
+    /// Writes what is doubted, for as long as it is polled. What cannot be written keeps
+    /// nothing else from being written.
     pub async fn write(&self) {
+        let mut failed = BTreeSet::new();
+        let mut again = Instant::now();
         loop {
             let next = self.lock().pop_first();
             let Some(what) = next else {
-                self.woken.notified().await;
+                tokio::select! {
+                    () = self.woken.notified() => {}
+                    () = tokio::time::sleep_until(again), if !failed.is_empty() => {
+                        self.lock().append(&mut failed);
+                    }
+                }
                 continue;
             };
             if let Err(error) = self.settle(&what).await {
                 tracing::warn!(?what, error, "the resource of a schedule or an endpoint");
-                self.lock().insert(what);
-                tokio::time::sleep(AGAIN).await;
+                failed.insert(what);
+                again = Instant::now() + AGAIN;
             }
         }
     }

@@ -187,8 +187,8 @@ pub fn pod(
 
     let added = launcher.add();
     let wants_gpu = resources.gpus > 0 || cuda.is_some();
-    // A kubelet looks for a Pod's volumes every 300 ms, and finds none at its first look
-    // (`podAttachAndMountRetryInterval`): a Pod that has none starts so much sooner.
+    // A kubelet finds a Pod's volumes missing at its first look, and looks again a while later:
+    // a Pod that has none starts a quarter of a second sooner (docs/performance.md).
     let own_layer = *writable_root && added.volume.is_none() && resources.shm_bytes.is_none();
     let mounts: &[_] = if own_layer {
         &[]
